@@ -1,0 +1,50 @@
+# make demo and make test each set up all they need, in .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check serve bench format clean
+
+demo: .venv/installed ## the whole story on this machine, in a minute
+	$(BIN)/spectrogram-predictor demo
+
+test: .venv/installed-test ## the tests
+	$(BIN)/python -m pytest
+
+check: .venv/installed-test ## what CI runs: lint, types, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+serve: .venv/installed certs/server.crt ## the server, with config/local.toml; SIGNING_TOKEN must be set
+	$(BIN)/spectrogram-predictor serve --config config/local.toml
+
+bench: .venv/installed-bench ## measure, and print what was measured beside what
+	$(BIN)/python -m benchmarks
+
+format: .venv/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build *.egg-info
+
+certs/server.crt: | .venv/installed
+	$(BIN)/spectrogram-predictor certs certs
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: setup.cfg pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-test: setup.cfg pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ .venv/installed
+
+.venv/installed-bench: setup.cfg pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@

@@ -1,0 +1,265 @@
+"""A folder on this machine, through fsspec's local filesystem.
+
+fsspec lists, opens and removes; what makes an object appear is our own, because its writers commit on close and on
+garbage collection, and its ``mv`` neither syncs nor replaces in one step. Here: write beside, fsync the file, link
+or rename inside one filesystem, fsync the folder.
+"""
+
+import asyncio
+import contextlib
+import errno
+import itertools
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TypeVar
+
+from fsspec.implementations.local import LocalFileSystem
+
+from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
+from spectrogram_predictor.storage import Backend, Entry, Writer
+
+T = TypeVar("T")
+
+_THREADS = 8
+_CHUNK = 2**20
+_STALE_S = 3600.0
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_GONE = (FileNotFoundError, NotADirectoryError)
+_SCRATCH = ".scratch"
+
+
+class LocalBackend(Backend):
+    """Keep objects as files below one folder.
+
+    Parameters
+    ----------
+    url : str
+        The folder; made if it is not there.
+    options : mapping
+        None are known.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        if options:
+            raise ConfigError(f"storage.options: the local backend takes none, not {', '.join(options)}")
+        self._root = Path(url.removeprefix("file://")).absolute()
+        self._fs = LocalFileSystem(skip_instance_cache=True)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
+
+    async def open(self) -> None:
+        def make() -> None:
+            scratch = self._root / _SCRATCH
+            scratch.mkdir(parents=True, exist_ok=True)
+            (self._root / "temp").mkdir(exist_ok=True)
+            for leftover in scratch.iterdir():
+                if leftover.stat().st_mtime < time.time() - _STALE_S:
+                    leftover.unlink()
+            self._put(f"{_SCRATCH}/{uuid.uuid4().hex}.probe", b"", exclusive=True).unlink()
+
+        try:
+            await self._run(make)
+        except (OSError, StorageUnavailable, InsufficientStorage) as error:
+            raise ConfigError(f"storage.url: cannot keep files in {self._root}: {error}") from error
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=True)
+
+    async def now(self) -> float:
+        return time.time()
+
+    async def list(self, prefix: str) -> list[Entry]:
+        def find() -> list[Entry]:
+            found = self._fs.find(str(self._path(prefix)), detail=True)
+            entries = (self._entry(Path(path)) for path in found)
+            return sorted((entry for entry in entries if entry), key=lambda entry: entry.key)
+
+        return await self._run(find)
+
+    async def stat(self, key: str) -> Entry | None:
+        return await self._run(lambda: self._entry(self._path(key)))
+
+    async def read(self, key: str, size: int = -1) -> bytes | None:
+        def read() -> bytes | None:
+            try:
+                with self._open(key) as file:
+                    return file.read(size)
+            except _GONE:
+                return None
+
+        return await self._run(read)
+
+    async def chunks(self, key: str) -> AsyncIterator[bytes]:
+        file = await self._run(lambda: self._open(key))
+        try:
+            while chunk := await self._run(lambda: file.read(_CHUNK)):
+                yield chunk
+        finally:
+            file.close()
+
+    async def put(self, key: str, data: bytes, *, exclusive: bool = False) -> bool:
+        def put() -> bool:
+            try:
+                self._put(key, data, exclusive=exclusive)
+            except FileExistsError:
+                return False
+            return True
+
+        return await self._run(put)
+
+    async def writer(self, key: str) -> Writer:
+        return await self._run(lambda: _LocalWriter(self, self._path(key)))
+
+    async def move(self, source: str, destination: str) -> bool:
+        def move() -> bool:
+            origin, target = self._path(source), self._path(destination)
+            self._make_folder(target.parent)
+            try:
+                origin.rename(target)
+            except FileNotFoundError:
+                return False
+            _sync_folder(target.parent)
+            _sync_folder(origin.parent)
+            self._remove_empty_folders(origin.parent)
+            return True
+
+        return await self._run(move)
+
+    async def delete(self, key: str) -> None:
+        def delete() -> None:
+            path = self._path(key)
+            with contextlib.suppress(*_GONE):
+                # Not fsspec's rm_file: it refuses links and special files, which people drop too.
+                path.unlink()
+            self._remove_empty_folders(path.parent)
+
+        await self._run(delete)
+
+    async def fetch(self, key: str) -> Path | None:
+        path = self._path(key)
+        return path if await self._run(path.is_file) else None
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, function)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise InsufficientStorage("there is no room to store it") from error
+            raise StorageUnavailable("the storage does not answer as it should") from error
+
+    def _path(self, key: str) -> Path:
+        parts = PurePosixPath(key).parts
+        assert parts, "a key is never empty"
+        assert not key.startswith("/"), "a key is relative"
+        assert ".." not in parts, "a key has no dots"
+        return self._root.joinpath(*parts)
+
+    def _open(self, key: str) -> BinaryIO:
+        path = self._path(key)
+        if path.is_symlink() or not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
+        file: BinaryIO = self._fs.open(str(path), "rb", block_size=0)
+        return file
+
+    def _entry(self, path: Path) -> Entry | None:
+        try:
+            status = path.lstat()
+        except _GONE:
+            return None
+        key = path.relative_to(self._root).as_posix()
+        # ctime too: a tool that keeps a file's own time (rsync, scp -p) still changes this one.
+        version = f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+        return Entry(key, status.st_size, max(status.st_mtime, status.st_ctime), version)
+
+    def _put(self, key: str, data: bytes, *, exclusive: bool) -> Path:
+        target = self._path(key)
+        scratch = self._root / _SCRATCH / uuid.uuid4().hex
+        try:
+            with scratch.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            self._make_folder(target.parent)
+            if exclusive:
+                target.hardlink_to(scratch)
+            else:
+                scratch.replace(target)
+        finally:
+            scratch.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+        return target
+
+    def _make_folder(self, folder: Path) -> None:
+        missing = list(itertools.takewhile(lambda parent: not parent.exists(), self._ancestors(folder)))
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            _sync_folder(made.parent)
+
+    def _remove_empty_folders(self, folder: Path) -> None:
+        # The first level stays: people drop files into temp/.
+        with contextlib.suppress(OSError):
+            for empty in self._ancestors(folder):
+                if empty.parent == self._root:
+                    return
+                empty.rmdir()
+
+    def _ancestors(self, folder: Path) -> Iterator[Path]:
+        return itertools.takewhile(lambda path: path != self._root, (folder, *folder.parents))
+
+
+class _LocalWriter(Writer):
+    """A file that grows in place, inside a folder of its own."""
+
+    def __init__(self, backend: LocalBackend, path: Path) -> None:
+        self._backend = backend
+        self._path = path
+        self._file: BinaryIO | None = None
+        backend._make_folder(path.parent)
+        self._file = path.open("xb", buffering=0)
+
+    async def write(self, data: bytes) -> None:
+        def write() -> None:
+            assert self._file is not None
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+
+        await self._backend._run(write)
+
+    async def commit(self) -> None:
+        def commit() -> None:
+            assert self._file is not None
+            os.fsync(self._file.fileno())
+            self._close()
+            _sync_folder(self._path.parent)
+
+        await self._backend._run(commit)
+
+    async def cancel(self) -> None:
+        if self._file is None:
+            return
+
+        def cancel() -> None:
+            self._close()
+            self._path.unlink(missing_ok=True)
+            self._backend._remove_empty_folders(self._path.parent)
+
+        await self._backend._run(cancel)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is only durable once the folder is (fsync(2)).
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

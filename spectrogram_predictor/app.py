@@ -1,0 +1,164 @@
+"""The server: settings to services to two TLS ports, and an orderly end."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tornado.ioloop import PeriodicCallback
+from tornado.web import Application
+
+from spectrogram_predictor import predictor
+from spectrogram_predictor.certificates import ServerCertificate
+from spectrogram_predictor.config import Settings
+from spectrogram_predictor.errors import SpectrogramPredictorError
+from spectrogram_predictor.handlers import routes
+from spectrogram_predictor.handlers.base import Services
+from spectrogram_predictor.listener import Listener
+from spectrogram_predictor.predictor import Predictor
+from spectrogram_predictor.promotion import Promoter
+from spectrogram_predictor.registry import Registry
+from spectrogram_predictor.signing import SHORT_TOKEN, Keys
+from spectrogram_predictor.storage import get_backend
+from spectrogram_predictor.uploads import Uploads
+
+logger = logging.getLogger(__name__)
+
+CERTIFICATE_CHECK_S = 5.0
+
+_THREADS = 4
+_POLL_S = 0.05
+
+
+def make_api_app(services: Services) -> Application:
+    """Return what the API port serves."""
+    return routes.make_app(routes.API, services)
+
+
+def make_upload_app(services: Services) -> Application:
+    """Return what the upload port serves."""
+    return routes.make_app(routes.UPLOAD, services)
+
+
+class Server:
+    """One server, from `start` to `stop`.
+
+    Parameters
+    ----------
+    settings : Settings
+        All of them.
+    keys : Keys
+        The secrets.
+
+    Attributes
+    ----------
+    api_port, upload_port : int
+        Where it listens, once started.
+    """
+
+    def __init__(self, settings: Settings, keys: Keys) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._stack: list[Callable[[], None]] = []
+
+    async def start(self) -> None:
+        """Open the storage, begin the workers, listen.
+
+        Raises
+        ------
+        ConfigError
+            Something keeps it from starting; nothing is left running.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            self._undo()
+            raise
+
+    async def _start(self) -> None:
+        settings = self._settings
+        if len(self._keys.current) < SHORT_TOKEN:
+            logger.warning("SIGNING_TOKEN has fewer than %d characters: it can be guessed", SHORT_TOKEN)
+        certificate = ServerCertificate(Path(settings.server.certs))
+        self._backend = get_backend(settings.storage.backend, settings.storage.url, settings.storage.options)
+        await self._backend.open()
+        registry = Registry(self._backend)
+        uploads = Uploads(self._backend, settings.uploads)
+        self._stack.append(uploads.close)
+        threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
+        self._stack.append(threads.shutdown)
+        executor = predictor.get_executor(settings.prediction)
+        self._stack.append(lambda: executor.shutdown(wait=True, cancel_futures=True))
+        asker = Predictor(self._backend, registry, executor, settings.prediction)
+        promoter = Promoter(self._backend, registry, uploads, asker.inspect, settings.promotion)
+        self.services = Services(settings, self._keys, self._backend, registry, uploads, promoter, asker, threads)
+        self._listeners = [
+            self._listen(make_api_app(self.services), certificate, settings.server.api_port),
+            self._listen(make_upload_app(self.services), certificate, settings.server.upload_port),
+        ]
+        self.api_port, self.upload_port = (listener.port for listener in self._listeners)
+        self._every(settings.promotion.interval_s, self._sweep)
+        self._every(CERTIFICATE_CHECK_S, certificate.refresh)
+        for listener in self._listeners:
+            listener.start()
+
+    async def stop(self) -> None:
+        """Take no more requests, finish those under way, end the workers."""
+        self.services.draining = True
+        for listener in self._listeners:
+            listener.stop()
+        deadline = asyncio.get_running_loop().time() + self._settings.server.drain_timeout_s
+        while self.services.in_flight and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
+        if self.services.in_flight:
+            logger.warning("ending with %d requests under way", len(self.services.in_flight))
+        for listener in self._listeners:
+            await listener.close()
+        await self.services.promoter.close()
+        self._undo()
+        await self._backend.close()
+
+    def _listen(self, app: Application, certificate: ServerCertificate, port: int) -> Listener:
+        listener = Listener(app, certificate.context, self._settings.server.host, port)
+        self._stack.append(listener.stop)
+        return listener
+
+    def _every(self, interval_s: float, function: Callable[[], Awaitable[None] | None]) -> None:
+        callback = PeriodicCallback(function, 1000 * interval_s)
+        callback.start()
+        self._stack.append(callback.stop)
+
+    async def _sweep(self) -> None:
+        try:
+            await self.services.promoter.sweep()
+        except SpectrogramPredictorError as error:
+            logger.warning("the sweep failed and will be tried again: %s", error)
+
+    def _undo(self) -> None:
+        while self._stack:
+            self._stack.pop()()
+
+
+async def serve(settings: Settings, keys: Keys, announce: Callable[[Server], None]) -> None:
+    """Run a server until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    settings, keys
+        As for `Server`.
+    announce : callable
+        Called with the server once it listens.
+    """
+    server = Server(settings, keys)
+    await server.start()
+    announce(server)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    await ended.wait()
+    logger.info("draining")
+    await server.stop()
+    logger.info("stopped")

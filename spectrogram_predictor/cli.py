@@ -1,0 +1,282 @@
+"""The command line. Exit codes: 0 done, 1 the server or the input said no, 2 wrong usage."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spectrogram_predictor.version import __version__
+
+FAILED = 1
+WRONG_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    from spectrogram_predictor.client import ClientError
+    from spectrogram_predictor.errors import ConfigError, SpectrogramPredictorError
+
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except ConfigError as error:
+        return _fail(error, WRONG_USAGE)
+    except (ClientError, SpectrogramPredictorError, OSError, ValueError) as error:
+        return _fail(error, FAILED)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"spectrogram-predictor: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spectrogram-predictor", description="Serve Keras audio models: register, upload, predict."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, help: str, *, client: bool = True) -> argparse.ArgumentParser:  # noqa: A002
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(run=run)
+        if client:
+            _add_connection(command)
+        return command
+
+    serve = add("serve", _serve, "run the server", client=False)
+    serve.add_argument("--config", metavar="FILE", help="a TOML file; without it, the built-in defaults")
+    serve.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override one setting; repeatable",
+    )
+    certs = add("certs", _certs, "write a self-signed certificate for this machine", client=False)
+    certs.add_argument("folder", nargs="?", default="certs", type=Path)
+    publish = add("publish", _publish, "register a model, upload it, and wait until it is served")
+    publish.add_argument("model", type=Path)
+    _add_labels(publish)
+    register = add("register", _register, "register a model file, or the SHA-256 of one")
+    register.add_argument("model", metavar="MODEL|HASH")
+    _add_labels(register)
+    upload = add("upload", _upload, "upload a registered model")
+    upload.add_argument("model", type=Path)
+    predict = add("predict", _predict, "ask a model about a song")
+    predict.add_argument("song", type=Path)
+    predict.add_argument("--model", required=True, metavar="HASH", help="the model's SHA-256")
+    predict.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="the song's features; in a file of many songs, the row whose filename is the song's",
+    )
+    predict.add_argument("--top", type=int, default=10, metavar="N", help="show the N largest (default 10)")
+    predict.add_argument("--json", action="store_true", help="print the server's answer as it is")
+    predict.add_argument("--picture", type=Path, metavar="PNG", help="also draw the picture that the model sees")
+    models = add("models", _models, "list the models and their states")
+    models.add_argument("--json", action="store_true", help="print the server's answer as it is")
+    add("demo", _demo, "show the whole story on this machine, in a minute", client=False)
+    return parser
+
+
+def _add_connection(command: argparse.ArgumentParser) -> None:
+    from spectrogram_predictor import client
+
+    def default(name: str, otherwise: str | None) -> str | None:
+        return os.environ.get(f"SPECTROGRAM_PREDICTOR_{name}", otherwise)
+
+    group = command.add_argument_group("connection", "SIGNING_TOKEN is taken from the environment.")
+    group.add_argument("--url", default=default("URL", client.URL), help="the API port (%(default)s)")
+    group.add_argument(
+        "--upload-url", default=default("UPLOAD_URL", client.UPLOAD_URL), help="the upload port (%(default)s)"
+    )
+    group.add_argument("--cacert", default=default("CACERT", None), metavar="FILE", help="trust this certificate")
+    group.add_argument("--insecure", action="store_true", help="do not check the server's certificate")
+
+
+def _add_labels(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--labels",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="A,B,...",
+        help="names of the outputs",
+    )
+
+
+def _client(options: argparse.Namespace) -> Any:
+    from spectrogram_predictor.client import Client
+    from spectrogram_predictor.errors import ConfigError
+
+    verify = False if options.insecure else options.cacert or True
+    try:
+        return Client(options.url, options.upload_url, verify=verify)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _serve(options: argparse.Namespace) -> None:
+    import asyncio
+
+    from spectrogram_predictor import app, config, logs, signing
+
+    logs.configure()
+    settings = config.load(options.config, options.set)
+    keys = signing.Keys.from_environment()
+
+    def announce(server: app.Server) -> None:
+        host = settings.server.host
+        print(f"API port     https://{host}:{server.api_port}")
+        print(f"upload port  https://{host}:{server.upload_port}", flush=True)
+
+    asyncio.run(app.serve(settings, keys, announce))
+
+
+def _certs(options: argparse.Namespace) -> None:
+    from spectrogram_predictor.certificates import make_self_signed
+
+    print(make_self_signed(options.folder))
+
+
+def _publish(options: argparse.Namespace) -> None:
+    with _client(options) as client, _progress(options.model.name) as progress:
+        state = client.publish(options.model, options.labels, progress=progress)
+    print(state["hash"])
+
+
+def _register(options: argparse.Namespace) -> None:
+    with _client(options) as client:
+        print(client.register(options.model, options.labels))
+
+
+def _upload(options: argparse.Namespace) -> None:
+    with _client(options) as client, _progress(options.model.name) as progress:
+        client.upload(options.model, progress)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    csv = features_row(options.csv, options.song.name) if options.csv else None
+    with _client(options) as client:
+        array = client.predict(options.song, options.model, csv)
+        state = client.model(options.model) if options.picture or not options.json else {}
+    if options.picture:
+        _draw(options.song, state, options.picture)
+    if options.json:
+        print(json.dumps({"array": array}, separators=(",", ":")))
+    else:
+        show_probabilities(array[0], state.get("labels", []), options.top)
+
+
+def _models(options: argparse.Namespace) -> None:
+    with _client(options) as client:
+        models = client.models()
+    if options.json:
+        print(json.dumps({"models": models}, separators=(",", ":")))
+        return
+    table = _table("hash", "state", "size", "inputs", "labels or reason")
+    for model in models:
+        shapes = ", ".join("×".join(str(n or "?") for n in item["shape"]) for item in model["inputs"])
+        size = f"{model['size'] / 1e6:.1f} MB" if "size" in model else ""
+        remark = model.get("reason") or " ".join(model["labels"])
+        table.add_row(model["hash"], model["state"], size, shapes, remark)
+    _print(table)
+
+
+def _demo(options: argparse.Namespace) -> None:  # noqa: ARG001
+    from spectrogram_predictor import demo
+
+    demo.run()
+
+
+def features_row(path: Path, song: str) -> str:
+    """Return the CSV to send: one line of names, one row.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV with one row, or with a column ``filename`` and a row for the song.
+    song : str
+        The song's file name.
+
+    Raises
+    ------
+    ValueError
+        There is no such row.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    if "filename" in table:
+        table = table[table["filename"] == song]
+    if len(table) != 1:
+        raise ValueError(f"{path} has {len(table)} rows for {song}; one is needed")
+    text: str = table.drop(columns=["filename", "label"], errors="ignore").to_csv()
+    return text
+
+
+def show_probabilities(row: Sequence[float], labels: Sequence[str], top: int = 10) -> None:
+    """Print a model's answer as a table, the largest first."""
+    names = labels or [str(number) for number in range(len(row))]
+    table = _table("label", "probability")
+    ranked = sorted(zip(row, names, strict=False), reverse=True)
+    for value, name in ranked[:top]:
+        table.add_row(name, f"{value:.4f}")
+    _print(table)
+
+
+def _draw(song: Path, state: dict[str, Any], target: Path) -> None:
+    from PIL import Image
+
+    from spectrogram_predictor import audio, recipe
+
+    shapes = [tuple(item["shape"]) for item in state["inputs"]]
+    height, width = next((shape[:2] for shape in shapes if recipe.takes_picture(shape)), (None, None))
+    Image.fromarray(audio.picture(audio.decode(song.read_bytes()), height, width)).save(target)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Any]:
+    """Show a bar on a terminal, a line on a pipe."""
+    if not sys.stderr.isatty():
+        yield None
+        print(f"uploaded {name}", file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TransferSpeedColumn as SpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        SpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(name, total=None)
+        yield lambda sent, total: bars.update(task, completed=sent, total=total)
+
+
+def _table(*columns: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

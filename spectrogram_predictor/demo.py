@@ -1,0 +1,182 @@
+"""The whole story on one machine: certificates, server, training, publishing, predicting.
+
+Everything is real, only small: sounds from a formula, a model of a few thousand weights. All of it happens in a
+temporary folder that is gone afterwards.
+"""
+
+import io
+import os
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from spectrogram_predictor import audio
+from spectrogram_predictor.certificates import CERTIFICATE, make_self_signed
+from spectrogram_predictor.cli import show_probabilities
+from spectrogram_predictor.client import Client
+from spectrogram_predictor.errors import SpectrogramPredictorError
+from spectrogram_predictor.workers import quiet_import
+
+LABELS = ("chord", "noise", "pulse")
+HEIGHT, WIDTH = 64, 64
+
+_SECONDS = 2.0
+_EXAMPLES = 60
+
+
+def run() -> None:
+    """Tell the story.
+
+    Raises
+    ------
+    SpectrogramPredictorError
+        A sound was taken for another kind.
+    """
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="spectrogram-predictor-demo-") as name:
+        folder = Path(name)
+        _say("a certificate and a token, in a temporary folder")
+        make_self_signed(folder)
+        token = secrets.token_hex(32)
+        with _server(folder, token) as (url, upload_url):
+            _say(f"a server, on {url} and {upload_url}")
+            _say(f"training a small Keras model on {_EXAMPLES * len(LABELS)} sounds made by formula")
+            model = train(folder / "model.keras", np.random.default_rng(1))
+            with Client(url, upload_url, token, verify=folder / CERTIFICATE) as client:
+                _say(f"publishing it: {model.stat().st_size:,} bytes")
+                state = client.publish(model, LABELS)
+                _say(f"promoted as {state['hash']}")
+                _ask(client, state["hash"], np.random.default_rng(2))
+    _say(f"every sound was recognised; all cleaned up, {time.monotonic() - began:.0f} s")
+
+
+def synthesize(label: str, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Make a sound of one kind, different each time.
+
+    Parameters
+    ----------
+    label : str
+        One of `LABELS`.
+    rng : np.random.Generator
+        Decides on pitch, colour, tempo and background.
+
+    Returns
+    -------
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Two seconds at `audio.SR`.
+    """
+    t = np.arange(int(_SECONDS * audio.SR)) / audio.SR
+    if label == "chord":
+        root = rng.uniform(110, 440)
+        y = sum(np.sin(2 * np.pi * root * ratio * t + rng.uniform(0, 6)) for ratio in (1, 1.25, 1.5, 2))
+    elif label == "noise":
+        y = np.convolve(rng.standard_normal(t.size), np.ones(rng.integers(1, 6)), "same")
+    else:
+        period = int(audio.SR / rng.uniform(3, 9))
+        y = np.zeros(t.size)
+        y[rng.integers(period) :: period] = 1
+        y = np.convolve(y, np.exp(-np.arange(400) / rng.uniform(20, 120)), "same")
+    y = y / np.abs(y).max() + 0.003 * rng.standard_normal(t.size)
+    return np.asarray(0.5 * y, np.float32)
+
+
+def train(path: Path, rng: np.random.Generator) -> Path:
+    """Train a model on the pictures that the server will make, and save it.
+
+    Parameters
+    ----------
+    path : Path
+        Where to save it; the ending chooses Keras' format.
+    rng : np.random.Generator
+        For the sounds.
+    """
+    with quiet_import():
+        import keras
+
+    keras.utils.set_random_seed(1)
+    kinds = np.repeat(np.arange(len(LABELS)), _EXAMPLES)
+    pictures = np.stack([audio.picture(synthesize(LABELS[kind], rng), HEIGHT, WIDTH) for kind in kinds])
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Input((HEIGHT, WIDTH, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(8, 5, strides=2, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(16, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(len(LABELS), activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(pictures[..., np.newaxis].astype(np.float32), kinds, epochs=12, batch_size=16, verbose=0)
+    model.save(path)
+    return path
+
+
+def to_wav(y: NDArray[np.float32]) -> bytes:
+    """Encode a waveform as a WAV file."""
+    file = io.BytesIO()
+    soundfile.write(file, y, audio.SR, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _ask(client: Client, sha256: str, rng: np.random.Generator) -> None:
+    for label in LABELS:
+        row = client.predict(to_wav(synthesize(label, rng)), sha256)[0]
+        _say(f"a {label} that it has not heard:")
+        show_probabilities(row, LABELS)
+        heard = LABELS[int(np.argmax(row))]
+        if heard != label:
+            raise SpectrogramPredictorError(f"a {label} was taken for a {heard}")
+
+
+@contextmanager
+def _server(folder: Path, token: str) -> Iterator[tuple[str, str]]:
+    settings = {
+        "server.host": "127.0.0.1",
+        "server.api_port": 0,
+        "server.upload_port": 0,
+        "server.certs": folder,
+        "storage.url": folder / "storage",
+        "prediction.workers": 1,
+    }
+    command = [sys.executable, "-m", "spectrogram_predictor", "serve"]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
+    log = folder / "server.log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(  # noqa: S603  # ourselves
+            command, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, "SIGNING_TOKEN": token}
+        )
+    try:
+        yield _addresses(process, log)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _addresses(process: "subprocess.Popen[bytes]", log: Path) -> tuple[str, str]:
+    assert process.stdout
+    found: list[str] = []
+    while len(found) < 2:
+        line = process.stdout.readline().decode()
+        if not line:
+            raise SpectrogramPredictorError(f"the server does not start:\n{log.read_text()}")
+        found += re.findall(r"https://\S+", line)
+    return found[0], found[1]
+
+
+def _say(text: str) -> None:
+    print(f"demo: {text}", flush=True)

@@ -1,0 +1,89 @@
+"""What a worker process does: keep models loaded, turn a song into inputs, call the model.
+
+Module-level state is this process's: one engine a worker, set up by `start`.
+"""
+
+import functools
+import hashlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from spectrogram_predictor import models, recipe
+from spectrogram_predictor.errors import StorageUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+def start(threads: int, cached_models: int) -> None:
+    """Set up this process.
+
+    Parameters
+    ----------
+    threads : int > 0
+        TensorFlow's threads for one operation.
+    cached_models : int > 0
+        Models that stay loaded; the least recently used one leaves.
+    """
+    global _load
+    models.configure(threads)
+    _load = functools.lru_cache(maxsize=cached_models)(_load_verified)
+
+
+def inspect(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
+    """Load a model and say what it is.
+
+    Returns
+    -------
+    description : dict
+        ``format``, and ``inputs`` and ``outputs`` as in `models.Model`.
+
+    Raises
+    ------
+    UnsupportedMedia, Unprocessable
+        It cannot be served.
+    """
+    model = models.load(_verified(path, sha256), format)
+    recipe.check_shapes(model.shapes)
+    return {"format": format, "inputs": model.inputs, "outputs": model.outputs}
+
+
+def predict(path: Path, sha256: str, format: str, song: bytes, csv: bytes | None) -> list[Any]:  # noqa: A002
+    """Ask a model about a song.
+
+    Parameters
+    ----------
+    path, sha256, format
+        The promoted model's file.
+    song : bytes
+        The song's file.
+    csv : bytes or None
+        Its row of features.
+
+    Returns
+    -------
+    array : list
+        The model's output, with the batch of one.
+    """
+    model = _load(path, sha256, format)
+    array: list[Any] = model(recipe.inputs(model.shapes, song, csv)).tolist()
+    return array
+
+
+def _load_verified(path: Path, sha256: str, format: str) -> models.Model:  # noqa: A002
+    began = time.monotonic()
+    model = models.load(_verified(path, sha256), format)
+    logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
+    return model
+
+
+def _verified(path: Path, sha256: str) -> Path:
+    # A flipped bit in an HDF5 file loads without an error: only the digest tells.
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise StorageUnavailable("the stored model is damaged: its digest is not its name")
+    return path
+
+
+_load = functools.lru_cache(maxsize=1)(_load_verified)

@@ -1,0 +1,167 @@
+"""Every error that a caller may see: its HTTP status, its stable code, its public message.
+
+    SpectrogramPredictorError
+    ├── ConfigError                  the server cannot start like this
+    ├── BadRequest              400
+    ├── BadSignature            403
+    │   └── NotSigned           401
+    ├── NotFound                404
+    │   └── ModelNotFound       404
+    ├── MethodNotAllowed        405
+    ├── TooLarge                413
+    ├── UnsupportedMedia        415
+    ├── Unprocessable           422
+    ├── QueueFull               429  with Retry-After
+    ├── Unavailable             503
+    │   ├── StorageUnavailable  503
+    │   ├── WorkerLost          503
+    │   └── DeadlineExceeded    503
+    └── InsufficientStorage     507
+
+The message is for the person who sent the request: never a path, a secret or a stack trace. Anything outside
+this tree is a bug: it is logged with its traceback and answered as an opaque 500.
+"""
+
+
+class SpectrogramPredictorError(Exception):
+    """Root of the tree.
+
+    Parameters
+    ----------
+    message : str
+        What went wrong and, where it helps, the value at fault; sent to the client.
+    """
+
+    status = 500
+    code = "internal"
+    retry_after_s: int | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigError(SpectrogramPredictorError):
+    """A setting, a secret or a certificate keeps the server from starting."""
+
+    code = "config"
+
+
+class BadRequest(SpectrogramPredictorError):
+    """Not JSON, a missing or wrong-typed field, not base64, malformed multipart, a truncated body."""
+
+    status = 400
+    code = "bad_request"
+
+
+class BadSignature(SpectrogramPredictorError):
+    """The signature does not match, or the token has expired."""
+
+    status = 403
+    code = "bad_signature"
+
+
+class NotSigned(BadSignature):
+    """There is no signature or token, or it cannot be read."""
+
+    status = 401
+
+
+class NotFound(SpectrogramPredictorError):
+    """There is no such route."""
+
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No such model has been promoted."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(SpectrogramPredictorError):
+    """The route does not take this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class TooLarge(SpectrogramPredictorError):
+    """Larger than allowed."""
+
+    status = 413
+    code = "too_large"
+
+
+class UnsupportedMedia(SpectrogramPredictorError):
+    """Not audio that can be decoded, or not a Keras model."""
+
+    status = 415
+    code = "unsupported_media"
+
+
+class Unprocessable(SpectrogramPredictorError):
+    """Decoded but unusable: too short, silent, the wrong number of features, NaN."""
+
+    status = 422
+    code = "unprocessable"
+
+
+class QueueFull(SpectrogramPredictorError):
+    """Too many predictions or uploads are waiting; try again later."""
+
+    status = 429
+    code = "queue_full"
+    retry_after_s = 1
+
+
+class Unavailable(SpectrogramPredictorError):
+    """Starting, draining, or a part of the server is away."""
+
+    status = 503
+    code = "unavailable"
+    retry_after_s = 5
+
+
+class StorageUnavailable(Unavailable):
+    """The storage does not answer, or not as it should."""
+
+    code = "storage_unavailable"
+
+
+class WorkerLost(Unavailable):
+    """The worker process ended while it had this request."""
+
+    code = "worker_lost"
+
+
+class DeadlineExceeded(Unavailable):
+    """No answer within ``prediction.timeout_s``."""
+
+    code = "deadline_exceeded"
+
+
+class InsufficientStorage(SpectrogramPredictorError):
+    """No room to store it; what was acknowledged stays."""
+
+    status = 507
+    code = "insufficient_storage"
+
+
+def from_code(code: str, message: str) -> SpectrogramPredictorError:
+    """Rebuild an error that crossed a process boundary as its code and message.
+
+    Parameters
+    ----------
+    code : str
+        The class's ``code``; an unknown one gives the root class.
+    message : str
+        The public message.
+    """
+    classes = [SpectrogramPredictorError]
+    for cls in classes:
+        if cls.code == code and (cls is not SpectrogramPredictorError or code == "internal"):
+            return cls(message)
+        classes.extend(cls.__subclasses__())
+    return SpectrogramPredictorError(message)

@@ -1,0 +1,1 @@
+"""Thin handlers: parse, one call, answer. `routes` says which port serves what."""

@@ -1,0 +1,222 @@
+"""What every handler shares: JSON as bytes, errors as JSON, bodies within bounds."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from tornado.web import HTTPError, MissingArgumentError, RequestHandler, stream_request_body
+
+from spectrogram_predictor import errors
+from spectrogram_predictor.config import Settings
+from spectrogram_predictor.errors import NotFound, NotSigned, SpectrogramPredictorError, TooLarge, Unavailable
+from spectrogram_predictor.predictor import Predictor
+from spectrogram_predictor.promotion import Promoter
+from spectrogram_predictor.registry import Registry
+from spectrogram_predictor.signing import Keys
+from spectrogram_predictor.storage import Backend
+from spectrogram_predictor.uploads import Uploads
+
+logger = logging.getLogger(__name__)
+
+DRAIN_BYTES = 512 * 2**20
+"""How much of a refused body is read and thrown away, so that the client gets to read the answer."""
+
+
+@dataclass
+class Services:
+    """What handlers call; made once by the app.
+
+    Attributes
+    ----------
+    draining : bool
+        The server is going down: it finishes what it has and takes no more.
+    in_flight : set
+        The handlers at work.
+    threads : ThreadPoolExecutor
+        For checking signatures and decoding bodies beside the event loop.
+    """
+
+    settings: Settings
+    keys: Keys
+    backend: Backend
+    registry: Registry
+    uploads: Uploads
+    promoter: Promoter
+    predictor: Predictor
+    threads: ThreadPoolExecutor
+    draining: bool = False
+    in_flight: set["BaseHandler"] = field(default_factory=set)
+
+
+class BaseHandler(RequestHandler):
+    """JSON in and out, and every error from the one tree."""
+
+    def initialize(self, services: Services) -> None:
+        """Take what the handler works with."""
+        self.services = services
+        self.services.in_flight.add(self)
+
+    def set_default_headers(self) -> None:
+        """Leave the server's make and version to itself."""
+        self.set_header("Server", "spectrogram-predictor")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def prepare(self) -> None:
+        """Refuse work while draining."""
+        if self.services.draining:
+            self.set_header("Connection", "close")
+            raise Unavailable("the server is going down, try again")
+
+    def answer(self, value: object) -> None:
+        """Finish with compact JSON: scripts compare the bytes."""
+        self.set_header("Content-Type", "application/json; charset=UTF-8")
+        self.finish(dumps(value))
+
+    def check_token(self) -> None:
+        """Accept a bearer token made for this method and path.
+
+        Raises
+        ------
+        NotSigned, BadSignature
+            There is none, or it is no good.
+        """
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise NotSigned("this needs Authorization: Bearer <token>, made from SIGNING_TOKEN")
+        self.services.keys.check_request_token(token.strip(), self.request.method or "", self.request.path)
+
+    async def in_thread(self, function: Any, *args: Any) -> Any:
+        """Run CPU work beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.services.threads, function, *args)
+
+    def on_finish(self) -> None:
+        """Count down."""
+        self.services.in_flight.discard(self)
+
+    def on_connection_close(self) -> None:
+        """Count down: the client has gone."""
+        self.services.in_flight.discard(self)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer ``{"msg", "code"}``; what is not in our tree is an opaque 500."""
+        error = _known(kwargs.get("exc_info", (None, None, None))[1], status_code)
+        self.set_status(error.status)
+        if error.retry_after_s is not None:
+            self.set_header("Retry-After", str(error.retry_after_s))
+        if error.status == 401:
+            self.set_header("WWW-Authenticate", "Bearer")
+        self.answer({"msg": error.message, "code": error.code})
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Log a traceback for bugs only."""
+        if isinstance(value, SpectrogramPredictorError | HTTPError):
+            logger.debug("%s %s: %s", self.request.method, self.request.path, value)
+        else:
+            logger.error("a request failed", exc_info=(typ, value, tb))
+
+    def compute_etag(self) -> None:
+        """Send none: answers are small and not to be cached."""
+
+
+@stream_request_body
+class BodyHandler(BaseHandler):
+    """A handler whose body is read within a bound; more than that is answered 413.
+
+    A refused body is drained, up to `DRAIN_BYTES`, because a client that is still sending does not read.
+    """
+
+    def prepare(self) -> None:
+        """Decide from the headers, before the body."""
+        self.failure: SpectrogramPredictorError | None = None
+        self.size = 0
+        self._received: list[bytes] = []
+        self._refused_at = 0
+        length = self.request.headers.get("Content-Length", "0")
+        self._length = int(length) if length.isdecimal() and len(length) < 19 else 0
+        try:
+            super().prepare()
+            if self._length > self.max_bytes:
+                raise self._too_large()
+            self.begin()
+        except SpectrogramPredictorError as error:
+            self.refuse(error)
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that is accepted."""
+        return self.services.settings.server.max_body_bytes
+
+    def begin(self) -> None:
+        """Decide more from the headers; for handlers to override."""
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Take the next bytes; never raises: the client would get a dropped connection."""
+        self.size += len(chunk)
+        if self.failure:
+            if self.size - self._refused_at > DRAIN_BYTES:
+                self._answer_failure()
+            return None
+        if self.size > self.max_bytes:
+            self.refuse(self._too_large())
+            return None
+        return self.receive(chunk)
+
+    def receive(self, chunk: bytes) -> Awaitable[None] | None:
+        """Keep the next bytes; for handlers that stream to override."""
+        self._received.append(chunk)
+        return None
+
+    def take_body(self) -> bytes:
+        """Return the whole body, once; raise what it was refused for, if it was."""
+        if self.failure:
+            raise self.failure
+        body = b"".join(self._received)
+        self._received.clear()
+        return body
+
+    def refuse(self, error: SpectrogramPredictorError) -> None:
+        """Answer with an error: at once if that keeps nobody from reading it, or else after draining."""
+        self.failure = error
+        self._received.clear()
+        self._refused_at = self.size
+        waits = self.request.headers.get("Expect", "").lower() == "100-continue" and not self.size
+        if waits or self._length - self.size > DRAIN_BYTES:
+            self._answer_failure()
+
+    def _answer_failure(self) -> None:
+        """Answer in the middle of the body; Tornado then closes the connection."""
+        if self.failure and not self._finished:
+            self.set_header("Connection", "close")
+            self.send_error(self.failure.status, exc_info=(type(self.failure), self.failure, None))
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is larger than {self.max_bytes} bytes")
+
+
+class NotFoundHandler(BaseHandler):
+    """Every path that is no route."""
+
+    def prepare(self) -> None:
+        """Answer 404 to every method."""
+        raise NotFound("there is no such route")
+
+
+def dumps(value: object) -> bytes:
+    """Encode as compact JSON."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _known(error: BaseException | None, status: int) -> SpectrogramPredictorError:
+    if isinstance(error, SpectrogramPredictorError):
+        return error
+    if isinstance(error, MissingArgumentError) or status == 400:
+        return errors.BadRequest("the request cannot be read")
+    if status == 404:
+        return NotFound("there is no such route")
+    if status == 405:
+        return errors.MethodNotAllowed("the route does not take this method")
+    return SpectrogramPredictorError("internal error")

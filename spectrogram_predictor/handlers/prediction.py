@@ -1,0 +1,82 @@
+"""The document's way to ask about a song: signed JSON with everything in base64."""
+
+import asyncio
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spectrogram_predictor.errors import BadRequest
+from spectrogram_predictor.handlers.base import BodyHandler
+from spectrogram_predictor.registry import parse_sha256
+from spectrogram_predictor.signing import Keys
+
+_EXTENSION = re.compile(r"\.?[A-Za-z0-9]{0,16}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prediction request, decoded."""
+
+    sha256: str
+    song: bytes
+    csv: bytes | None
+
+
+class PredictionHandler(BodyHandler):
+    """POST /prediction, signed."""
+
+    _task: asyncio.Task[list[Any]] | None = None
+
+    async def post(self) -> None:
+        """Answer what the model says of the song."""
+        question = await self.in_thread(parse, self.services.keys, self.take_body())
+        self._task = asyncio.create_task(
+            self.services.predictor.predict(question.sha256, question.song, question.csv)
+        )
+        try:
+            self.answer({"array": await self._task})
+        except asyncio.CancelledError:
+            if not self._task.cancelled():
+                raise
+
+    def on_connection_close(self) -> None:
+        """Do not compute for a client that has gone."""
+        super().on_connection_close()
+        if self._task:
+            self._task.cancel()
+
+
+def parse(keys: Keys, body: bytes) -> Question:
+    """Verify and decode a request body.
+
+    Raises
+    ------
+    NotSigned, BadSignature
+        The signature is missing or wrong.
+    BadRequest
+        A field is missing, of the wrong type, or not base64.
+    """
+    fields = keys.loads(body)
+    sha256 = parse_sha256(_text(fields, "model_hash"), "model_hash")
+    if not _EXTENSION.fullmatch(_text(fields, "ext")):
+        raise BadRequest("ext must be a file extension of letters and digits, such as wav")
+    csv = _base64(fields, "csv") if fields.get("csv") is not None else None
+    return Question(sha256, _base64(fields, "data"), csv)
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    if name not in fields:
+        raise BadRequest(f"the field {name} is missing")
+    if not isinstance(fields[name], str):
+        raise BadRequest(f"the field {name} must be a string")
+    return str(fields[name])
+
+
+def _base64(fields: Mapping[str, Any], name: str) -> bytes:
+    try:
+        return base64.b64decode(_text(fields, name).encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise BadRequest(f"the field {name} is not base64") from error

@@ -1,0 +1,244 @@
+"""Models arriving as multipart/form-data, streamed: at no time is a file in memory."""
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, ClassVar
+
+import multipart
+from tornado.http1connection import HTTP1Connection
+
+from spectrogram_predictor.errors import BadRequest, SpectrogramPredictorError, UnsupportedMedia
+from spectrogram_predictor.handlers.base import BodyHandler
+from spectrogram_predictor.registry import Registration
+from spectrogram_predictor.signing import SignedStream
+from spectrogram_predictor.uploads import Slot, Upload
+
+logger = logging.getLogger(__name__)
+
+FIELD = "model"
+MAX_PREAMBLE_BYTES = 64 * 2**10
+MAX_BOUNDARY_LENGTH = 200
+
+_OVERHEAD_BYTES = 2**20
+
+
+class UploadHandler(BodyHandler):
+    """POST /nodemodeluploads on the upload port: up to 12 files, all of them or none."""
+
+    max_files: ClassVar[int] = 12
+
+    @property
+    def max_bytes(self) -> int:
+        """What all files together may take."""
+        return self.max_files * self.services.uploads.settings.max_bytes + _OVERHEAD_BYTES
+
+    def begin(self) -> None:
+        """Take a slot and make the parser.
+
+        Raises
+        ------
+        BadRequest
+            It is not multipart.
+        QueueFull
+            Too many uploads at the same time.
+        """
+        self._uploads: list[Upload] = []
+        self._current: Upload | None = None
+        self._segments = 0
+        self._slot: contextlib.ExitStack = contextlib.ExitStack()
+        self._turn: asyncio.Task[None] | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._waited_s = 0.0
+        kind, options = multipart.parse_options_header(self.request.headers.get("Content-Type", ""))
+        boundary = options.get("boundary", "")
+        if kind != "multipart/form-data" or not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
+            raise BadRequest(f"send multipart/form-data with a boundary and the field {FIELD}")
+        self._parser = multipart.PushMultipartParser(boundary)
+        slot: Slot = self.services.uploads.slot()
+        self._slot.enter_context(slot)
+        self._wait()
+
+    async def receive(self, chunk: bytes) -> None:
+        """Work on these bytes while the next ones arrive."""
+        self._stop_waiting()
+        if self._turn:
+            await self._turn
+        self._turn = asyncio.create_task(self._consume(chunk))
+        self._wait()
+
+    async def post(self) -> None:
+        """Commit what arrived."""
+        try:
+            await self._commit()
+        finally:
+            await self._clean_up()
+        self.answer({"message": "file uploaded!", "uploaded": True})
+
+    def on_connection_close(self) -> None:
+        """Leave nothing behind of an upload that was cut."""
+        if self.failure is None:
+            logger.info("an upload was cut after %d bytes", self.size)
+        self._closing = asyncio.create_task(self._clean_up())
+        self._closing.add_done_callback(lambda _: super(UploadHandler, self).on_connection_close())
+
+    async def open_file(self) -> None:
+        """Begin a file."""
+        self._current = await self.services.uploads.begin()
+        self._uploads.append(self._current)
+
+    async def write_file(self, data: bytes) -> None:
+        """Take bytes of the file."""
+        assert self._current
+        await self._current.write(data)
+
+    async def close_file(self) -> None:
+        """End the file.
+
+        Raises
+        ------
+        BadRequest
+            It is empty.
+        """
+        assert self._current
+        if not self._current.size:
+            raise BadRequest("the model is empty")
+        self._current = None
+
+    async def _commit(self) -> None:
+        self._stop_waiting()
+        if not self.failure and self._turn:
+            await self._turn
+        self.take_body()
+        try:
+            self._parser.close()
+        except multipart.MultipartError as error:
+            raise BadRequest("the multipart body is truncated") from error
+        if not self._uploads:
+            raise BadRequest(f"there is no field {FIELD}")
+        for upload in self._uploads:
+            await upload.commit()
+
+    async def _consume(self, chunk: bytes) -> None:
+        try:
+            for event in await self.in_thread(lambda: list(self._parser.parse(chunk))):
+                await self._take(event)
+            if not self._segments and self.size > MAX_PREAMBLE_BYTES:
+                raise BadRequest("the multipart body does not begin with its boundary")
+        except multipart.MultipartError as error:
+            await self._give_up(BadRequest(f"malformed multipart: {error}"))
+        except SpectrogramPredictorError as error:
+            await self._give_up(error)
+        except Exception:
+            logger.exception("an upload failed")
+            await self._give_up(SpectrogramPredictorError("internal error"))
+
+    async def _take(self, event: Any) -> None:
+        if isinstance(event, multipart.MultipartSegment):
+            self._segments += 1
+            if event.name == FIELD:
+                if len(self._uploads) == self.max_files:
+                    raise BadRequest(f"too many files: at most {self.max_files} in one request")
+                await self.open_file()
+        elif self._current is None:
+            pass  # another field, or its end
+        elif event is None:
+            await self.close_file()
+        else:
+            await self.write_file(bytes(event))
+
+    async def _give_up(self, error: SpectrogramPredictorError) -> None:
+        await self._cancel()
+        self.refuse(error)
+
+    async def _clean_up(self) -> None:
+        self._stop_waiting()
+        if self._turn:
+            await asyncio.wait([self._turn])
+        await self._cancel()
+
+    async def _cancel(self) -> None:
+        uploads, self._uploads, self._current = self._uploads, [], None
+        try:
+            for upload in uploads:
+                await upload.cancel()
+        finally:
+            self._slot.close()
+
+    def _wait(self) -> None:
+        """Cut the connection if nothing comes for long, or too little."""
+        if self._finished:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiting_since = loop.time()
+        settings = self.services.uploads.settings
+        self._watchdog = loop.call_later(settings.stall_timeout_s, self._cut, "nothing came")
+
+    def _stop_waiting(self) -> None:
+        if self._watchdog is None:
+            return
+        self._watchdog.cancel()
+        self._watchdog = None
+        # Only time spent waiting for the client counts, not our own disk's.
+        self._waited_s += asyncio.get_running_loop().time() - self._waiting_since
+        settings = self.services.uploads.settings
+        slow = self.size < settings.min_bytes_per_s * self._waited_s
+        if slow and self._waited_s > settings.stall_timeout_s:
+            self._cut("it came too slowly")
+
+    def _cut(self, why: str) -> None:
+        logger.info("cutting an upload after %d bytes: %s", self.size, why)
+        connection = self.request.connection
+        assert isinstance(connection, HTTP1Connection)
+        connection.close()
+
+
+class SignedUploadHandler(UploadHandler):
+    """POST /nodemodeluploads and /uploadmodel on the API port: one model, signed; no registration is needed."""
+
+    max_files = 1
+
+    async def post(self) -> None:
+        """Commit, register and promote.
+
+        Raises
+        ------
+        UnsupportedMedia
+            It is not a model that can be served.
+        """
+        try:
+            await self._commit()
+            sha256 = self._uploads[0].sha256
+        finally:
+            await self._clean_up()
+        await self.services.promoter.sweep()
+        state = await self.services.registry.state(sha256)
+        if state and state.state == "rejected":
+            raise UnsupportedMedia(state.reason or "the model was rejected")
+        self.answer({"msg": "model saved", "hash": sha256})
+
+    async def open_file(self) -> None:
+        """Begin to verify."""
+        self._signed = SignedStream(self.services.keys)
+        await super().open_file()
+
+    async def write_file(self, data: bytes) -> None:
+        """Verify on the way."""
+        payload = await self.in_thread(self._signed.update, data)
+        if payload:
+            await super().write_file(payload)
+
+    async def close_file(self) -> None:
+        """Believe it, or not.
+
+        Raises
+        ------
+        NotSigned, BadSignature
+            The signature is missing or wrong.
+        """
+        assert self._current
+        sha256 = self._current.sha256
+        self._signed.finish()
+        await super().close_file()
+        if await self.services.registry.get(sha256) is None:
+            await self.services.registry.register(Registration(sha256))

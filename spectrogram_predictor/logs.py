@@ -1,0 +1,32 @@
+"""What the log looks like: lines for people on a terminal, JSON anywhere else."""
+
+import json
+import logging
+import sys
+from typing import TextIO
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return time, level, logger and message, and the traceback if there is one."""
+        fields = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
+    """Send every log line to a stream."""
+    handler = logging.StreamHandler(stream)
+    people = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    handler.setFormatter(people if stream.isatty() else JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Tornado says at INFO when a client sends garbage: that is the client's business.
+    logging.getLogger("tornado.general").setLevel(logging.WARNING)

@@ -1,0 +1,176 @@
+"""Load a Keras model file and call it: the only module that imports TensorFlow.
+
+Imported by workers, never by the server process.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from spectrogram_predictor.errors import Unprocessable, UnsupportedMedia
+
+Shape = tuple[int | None, ...]
+
+_RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+
+LEGACY_ARGUMENTS: dict[str, dict[str, Any]] = {
+    **{name: {"time_major": False} for name in _RECURRENT},
+    "DepthwiseConv2D": {"groups": 1},
+    "DepthwiseConv1D": {"groups": 1},
+    "Conv2DTranspose": {"groups": 1},
+    "Conv1DTranspose": {"groups": 1},
+    "Conv3DTranspose": {"groups": 1},
+    "SeparableConv1D": {"groups": 1},
+    "SeparableConv2D": {"groups": 1},
+}
+"""Arguments that Keras 2 wrote and Keras 3 refuses, with the value at which leaving them out changes nothing."""
+
+
+class Model:
+    """A loaded model, called through a compiled function.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As loaded, not compiled for training.
+
+    Attributes
+    ----------
+    inputs, outputs : list of dict
+        ``name``, ``shape`` without the batch (None where any size will do) and ``dtype`` of each.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.inputs = [_describe(tensor) for tensor in model.inputs]
+        self.outputs = [_describe(tensor) for tensor in model.outputs]
+        signature = [tf.TensorSpec([None, *item["shape"]], item["dtype"]) for item in self.inputs]
+
+        def call(*tensors: Any) -> Any:
+            sequential = isinstance(model, keras.Sequential)
+            packed = tensors[0] if sequential else keras.tree.pack_sequence_as(model.input, list(tensors))
+            return keras.tree.flatten(model(packed, training=False))[0]
+
+        self._function = tf.function(call, input_signature=signature)
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """The inputs' shapes without the batch."""
+        return [tuple(item["shape"]) for item in self.inputs]
+
+    def __call__(self, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Call the model.
+
+        Parameters
+        ----------
+        inputs : sequence of np.ndarray
+            One an input, in the order of `inputs`, each with a batch axis.
+
+        Returns
+        -------
+        output : np.ndarray [shape=(batch, ...)]
+            The model's first output.
+
+        Raises
+        ------
+        Unprocessable
+            The model cannot be called on these, or its answer is not a number.
+        """
+        tensors = [tf.constant(array, item["dtype"]) for array, item in zip(inputs, self.inputs, strict=True)]
+        try:
+            output: NDArray[Any] = self._function(*tensors).numpy()
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, ValueError) as error:
+            raise Unprocessable(f"the model cannot be called on these inputs: {_public(error)}") from error
+        if not np.isfinite(output).all():
+            raise Unprocessable("the model's answer is not a number")
+        return output
+
+
+def configure(threads: int) -> None:
+    """Set TensorFlow up for this process; call once, before anything else.
+
+    Parameters
+    ----------
+    threads : int > 0
+        Threads for one operation.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def load(path: Path, format: str) -> Model:  # noqa: A002
+    """Load a model file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its name does not matter.
+    format : str
+        ``"h5"`` or ``"keras"``.
+
+    Raises
+    ------
+    UnsupportedMedia
+        Keras cannot load it.
+    Unprocessable
+        It loads, but has several outputs, or its shapes are not known.
+    """
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        # Keras chooses the format by the name's ending.
+        link = Path(folder) / f"model.{format}"
+        link.symlink_to(path.absolute())
+        try:
+            if format == "h5":
+                _check_hdf5(link)
+            model = keras.models.load_model(link, compile=False, safe_mode=True)
+        except UnsupportedMedia:
+            raise
+        except Exception as error:
+            # Keras raises every kind of exception at a file that is not what it expects.
+            raise UnsupportedMedia(f"not a Keras model that can be loaded: {_public(error)}") from error
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+        raise Unprocessable("the model does not say the shapes of its inputs")
+    if len(model.outputs) != 1:
+        raise Unprocessable(f"the model has {len(model.outputs)} outputs; one is needed")
+    return Model(model)
+
+
+def _check_hdf5(path: Path) -> None:
+    with h5py.File(path, "r") as file:
+        if "model_config" not in file.attrs:
+            raise UnsupportedMedia("not a Keras model: an HDF5 file without a model in it")
+
+
+def _accept_legacy_arguments() -> None:
+    for name, neutral in LEGACY_ARGUMENTS.items():
+        if layer := getattr(keras.layers, name, None):
+            layer.from_config = classmethod(_dropping(neutral, layer.from_config.__func__))
+
+
+def _dropping(neutral: dict[str, Any], from_config: Callable[..., Any]) -> Callable[..., Any]:
+    def tolerant_from_config(cls: type, config: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        kept = {key: value for key, value in config.items() if neutral.get(key, ...) != value}
+        return from_config(cls, kept, *args, **kwargs)
+
+    return tolerant_from_config
+
+
+def _describe(tensor: Any) -> dict[str, Any]:
+    return {"name": tensor.name, "shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype)}
+
+
+def _public(error: Exception) -> str:
+    """Return the first line of an error, without paths."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"\S*/\S+", "…", lines[0])[:300]
+
+
+# Not custom_objects: Keras looks there for HDF5 files only. This process loads models and does nothing else.
+_accept_legacy_arguments()

@@ -1,0 +1,140 @@
+"""Predictions, as the server sees them: find the model, queue the work, keep the deadline.
+
+What happens to the song is the `engine`'s business, in a worker; this module only names its functions.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from spectrogram_predictor import plugins
+from spectrogram_predictor.config import PredictionSettings
+from spectrogram_predictor.errors import DeadlineExceeded, ModelNotFound, QueueFull
+from spectrogram_predictor.registry import Registry
+from spectrogram_predictor.storage import Backend
+
+
+class Predictor:
+    """Ask promoted models about songs.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where the models are.
+    registry : Registry
+        Finds them.
+    executor : concurrent.futures.Executor
+        Where the work is done.
+    settings : PredictionSettings
+        Queue and deadline.
+    """
+
+    def __init__(
+        self, backend: Backend, registry: Registry, executor: Executor, settings: PredictionSettings
+    ) -> None:
+        self._backend = backend
+        self._registry = registry
+        self._executor = executor
+        self._settings = settings
+        self._waiting = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is somebody to do the work."""
+        return bool(getattr(self._executor, "ready", True))
+
+    async def predict(self, sha256: str, song: bytes, csv: bytes | None) -> list[Any]:
+        """Return a model's answer for a song.
+
+        Parameters
+        ----------
+        sha256 : str
+            Digest of a promoted model.
+        song : bytes
+            The song's file.
+        csv : bytes or None
+            Its row of features, for models that take them.
+
+        Returns
+        -------
+        array : list
+            The model's output; a list of one list of numbers for most models.
+
+        Raises
+        ------
+        ModelNotFound
+            No such model has been promoted.
+        QueueFull
+            ``prediction.queue`` are waiting.
+        DeadlineExceeded
+            No answer within ``prediction.timeout_s``.
+        BadRequest, UnsupportedMedia, Unprocessable, TooLarge
+            The song or the csv cannot be used.
+        """
+        key = await self._registry.find_model(sha256)
+        path = await self._backend.fetch(key) if key else None
+        if key is None or path is None:
+            raise ModelNotFound(await self._why_not(sha256))
+        if self._waiting >= self._settings.queue:
+            raise QueueFull("too many predictions are waiting, try again later")
+        array: list[Any] = await self._run(_predict, path, sha256, key.rpartition(".")[2], song, csv)
+        return array
+
+    async def inspect(self, key: str, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
+        """Load the model at a storage key and return what it is; see `engine.inspect`.
+
+        Raises
+        ------
+        UnsupportedMedia, Unprocessable
+            It cannot be served.
+        """
+        path = await self._backend.fetch(key)
+        if path is None:
+            raise ModelNotFound("the file is gone")
+        description: dict[str, Any] = await self._run(_inspect, path, sha256, format)
+        return description
+
+    async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        timeout_s = self._settings.timeout_s
+        self._waiting += 1
+        try:
+            future = self._executor.submit(function, *args)
+            return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
+        finally:
+            self._waiting -= 1
+
+    async def _why_not(self, sha256: str) -> str:
+        state = await self._registry.state(sha256)
+        if state is None:
+            return "there is no model with this hash"
+        if state.state == "rejected":
+            return f"the model was rejected: {state.reason}"
+        return "the model is registered, but has not been received and promoted yet"
+
+
+def get_executor(settings: PredictionSettings) -> Executor:
+    """Return the executor of ``prediction.executor``.
+
+    Raises
+    ------
+    ConfigError
+        It is not installed.
+    """
+    executor: Executor = plugins.load("executors", settings.executor)(settings)
+    return executor
+
+
+def _predict(path: Path, sha256: str, format: str, song: bytes, csv: bytes | None) -> list[Any]:  # noqa: A002
+    from spectrogram_predictor import engine  # in the worker only: it loads TensorFlow
+
+    return engine.predict(path, sha256, format, song, csv)
+
+
+def _inspect(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
+    from spectrogram_predictor import engine
+
+    return engine.inspect(path, sha256, format)

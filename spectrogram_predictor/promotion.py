@@ -1,0 +1,226 @@
+"""`Promoter.sweep`: hash what arrived, promote what is registered, delete what is not, expire what is stale.
+
+Any number of servers may sweep one storage, and any of them may die anywhere: every step can be done again, and a
+source is removed only after its destination stands. What a file is, its first bytes and a trial load decide, never
+its name.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from spectrogram_predictor import storage
+from spectrogram_predictor.config import PromotionSettings
+from spectrogram_predictor.errors import (
+    DeadlineExceeded,
+    SpectrogramPredictorError,
+    Unprocessable,
+    UnsupportedMedia,
+    WorkerLost,
+)
+from spectrogram_predictor.registry import Registration, Registry
+from spectrogram_predictor.storage import Backend, Entry
+from spectrogram_predictor.uploads import Uploads
+
+logger = logging.getLogger(__name__)
+
+Inspect = Callable[[str, str, str], Awaitable[dict[str, Any]]]
+"""Load the model at a storage key, with this digest, in this format; return what it is, or raise."""
+
+MAX_TRIAL_LOADS = 3
+"""How often a file may take a worker down with it, or out of time, before it is rejected."""
+
+_MAGIC = {"h5": b"\x89HDF\r\n\x1a\n", "keras": b"PK\x03\x04"}
+_REFUSALS = (UnsupportedMedia, Unprocessable)
+
+
+class Promoter:
+    """The sweep of one server.
+
+    Parameters
+    ----------
+    backend : Backend
+        The storage that is swept.
+    registry : Registry
+        Says who may stay.
+    uploads : Uploads
+        Takes in what was put into temp/ by hand.
+    inspect : callable
+        Loads a model in a worker, see `Inspect`.
+    settings : PromotionSettings
+        How long things may lie around.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        registry: Registry,
+        uploads: Uploads,
+        inspect: Inspect,
+        settings: PromotionSettings,
+    ) -> None:
+        self._backend = backend
+        self._registry = registry
+        self._uploads = uploads
+        self._inspect = inspect
+        self._settings = settings
+        self._lock = asyncio.Lock()
+        self._next: asyncio.Task[list[str]] | None = None
+        self._tasks: set[asyncio.Task[list[str]]] = set()
+        self._seen: dict[str, tuple[str, str]] = {}
+        self._trials: dict[str, int] = {}
+
+    async def sweep(self) -> list[str]:
+        """Sweep the storage once; return the digests that were promoted, in order of their keys.
+
+        Sweeps of one server never overlap. A call during a sweep waits for the next one, which sees everything
+        that was there at the time of the call; all such calls share it.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._sweep_alone())
+            self._tasks.add(self._next)
+            self._next.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(self._next)
+
+    async def close(self) -> None:
+        """Stop sweeping, wherever it is: what is left is for the next sweep of any server."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _sweep_alone(self) -> list[str]:
+        async with self._lock:
+            self._next = None
+            promoted: list[str] = []
+            entries = await self._backend.list(storage.TEMP)
+            self._forget_all_but(entries)
+            for entry in entries:
+                try:
+                    if digest := await self._settle(entry):
+                        promoted.append(digest)
+                except SpectrogramPredictorError as error:
+                    logger.warning("%s stays for the next sweep: %s", entry.key, error)
+            await self._expire()
+            return promoted
+
+    def _forget_all_but(self, entries: Sequence[Entry]) -> None:
+        present = {entry.key for entry in entries}
+        self._seen = {key: value for key, value in self._seen.items() if key in present}
+        # One that was received since the listing is not forgotten: its key is new to it.
+
+    async def _settle(self, entry: Entry) -> str | None:
+        """Decide on one file in temp/; return its digest if it was promoted."""
+        digest = await self._digest(entry)
+        if digest is None:
+            return None
+        registration = await self._registry.get(digest)
+        if registration is None:
+            await self._drop(entry, digest)
+            return None
+        key: str | None = entry.key
+        if not storage.is_received(entry.key):
+            key = await self._take_in(entry, digest)
+        return await self._promote(key, registration) if key else None
+
+    async def _digest(self, entry: Entry) -> str | None:
+        if digest := self._uploads.digests.get(entry.key):
+            return digest
+        version, digest = self._seen.get(entry.key, ("", ""))
+        if version == entry.version:
+            return digest
+        sha256 = hashlib.sha256()
+        if await self._backend.read(entry.key, 1) is None:
+            logger.warning("deleting %r from temp/: not a file, or gone", entry.key)
+            await self._backend.delete(entry.key)
+            return None
+        async for chunk in self._backend.chunks(entry.key):
+            await self._uploads.update(sha256, chunk)
+        self._seen[entry.key] = (entry.version, sha256.hexdigest())
+        return sha256.hexdigest()
+
+    async def _drop(self, entry: Entry, digest: str) -> None:
+        age_s = await self._backend.now() - entry.modified
+        if not storage.is_received(entry.key) and age_s < self._settings.temp_grace_s:
+            logger.debug("%r is not registered, but may still be arriving", entry.key)
+            return
+        logger.info("deleting %s: nobody registered it", digest)
+        await self._delete_unchanged(entry)
+
+    async def _take_in(self, entry: Entry, digest: str) -> str | None:
+        """Copy a file that was put into temp/ by hand: whoever holds it open could still write to the original."""
+        upload = await self._uploads.begin()
+        try:
+            async for chunk in self._backend.chunks(entry.key):
+                await upload.write(chunk)
+            if upload.sha256 != digest:
+                return None
+            key = await upload.commit()
+        finally:
+            await upload.cancel()
+        await self._delete_unchanged(entry)
+        return key
+
+    async def _promote(self, key: str, registration: Registration) -> str | None:
+        digest = registration.sha256
+        try:
+            format_ = await self._format(key)
+            inspected = await self._inspect(key, digest, format_)
+            _check_labels(registration.labels, inspected["outputs"])
+        except _REFUSALS as error:
+            await self._reject(key, digest, error.message)
+            return None
+        except (WorkerLost, DeadlineExceeded) as error:
+            self._trials[digest] = self._trials.get(digest, 0) + 1
+            if self._trials[digest] < MAX_TRIAL_LOADS:
+                raise
+            await self._reject(key, digest, f"loading it failed {MAX_TRIAL_LOADS} times: {error.message}")
+            return None
+        await self._backend.put(storage.inspected_key(digest), json.dumps(inspected, sort_keys=True).encode())
+        destination = storage.model_key(digest, format_)
+        if not await self._backend.move(key, destination) and not await self._backend.stat(destination):
+            return None
+        self._uploads.digests.pop(key, None)
+        self._trials.pop(digest, None)
+        logger.info("promoted %s (%s)", digest, format_)
+        return digest
+
+    async def _format(self, key: str) -> str:
+        head = await self._backend.read(key, 8) or b""
+        for format_, magic in _MAGIC.items():
+            if head.startswith(magic):
+                return format_
+        raise UnsupportedMedia(f"not a Keras model: neither HDF5 nor a .keras archive, it starts with {head!r}")
+
+    async def _reject(self, key: str, digest: str, reason: str) -> None:
+        logger.warning("rejected %s: %s", digest, reason)
+        await self._registry.reject(digest, reason)
+        self._trials.pop(digest, None)
+        await self._delete(key)
+
+    async def _delete_unchanged(self, entry: Entry) -> None:
+        """Delete what was hashed, unless somebody has put something else in its place."""
+        if await self._backend.stat(entry.key) == entry:
+            await self._delete(entry.key)
+
+    async def _delete(self, key: str) -> None:
+        await self._backend.delete(key)
+        self._uploads.digests.pop(key, None)
+        self._seen.pop(key, None)
+
+    async def _expire(self) -> None:
+        """Remove uploads in which nothing has moved for long: whoever sent them is gone."""
+        oldest = await self._backend.now() - self._settings.incoming_ttl_s
+        for entry in await self._backend.list(storage.INCOMING):
+            if entry.modified < oldest:
+                logger.info("expired %s", entry.key)
+                await self._backend.delete(entry.key)
+
+
+def _check_labels(labels: Sequence[str], outputs: Sequence[Any]) -> None:
+    size = outputs[0]["shape"][-1] if outputs and outputs[0]["shape"] else None
+    if labels and size is not None and len(labels) != size:
+        raise Unprocessable(f"{len(labels)} labels were registered, but the model answers {size} numbers")

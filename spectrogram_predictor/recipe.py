@@ -1,0 +1,87 @@
+"""How sound becomes a model's inputs.
+
+There is one recipe: the original's. An input of rank 1, or of rank 2 with one channel, takes the features of the
+client's CSV as they are; an input of rank 2 or 3 takes the picture at its own height and width, with grey levels
+0..255. Rank and shape decide, never order or name: [features, picture] and [picture, features] are the same.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectrogram_predictor import audio, features
+from spectrogram_predictor.errors import BadRequest, Unprocessable
+
+Shape = tuple[int | None, ...]
+
+_MAX_PIXELS = 2**26
+
+
+def takes_features(shape: Shape) -> bool:
+    """Tell whether an input of this shape, without the batch, takes a row of features."""
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+
+
+def takes_picture(shape: Shape) -> bool:
+    """Tell whether an input of this shape, without the batch, takes a picture."""
+    if takes_features(shape) or any(size is not None and not 0 < size <= _MAX_PIXELS for size in shape):
+        return False
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+
+
+def check_shapes(shapes: Sequence[Shape]) -> None:
+    """Accept a model whose inputs this recipe can fill.
+
+    Raises
+    ------
+    Unprocessable
+        An input is neither a picture nor a row of features.
+    """
+    for shape in shapes:
+        if not takes_features(shape) and not takes_picture(shape):
+            raise Unprocessable(f"an input of shape {list(shape)} is neither a picture nor a row of features")
+
+
+def inputs(shapes: Sequence[Shape], song: bytes, csv: bytes | None) -> list[NDArray[Any]]:
+    """Make a model's inputs from a song and its row of features.
+
+    Parameters
+    ----------
+    shapes : sequence of tuple
+        Shape of each input without the batch; None where any size will do.
+    song : bytes
+        The file.
+    csv : bytes or None
+        See `features.parse_csv`; needed only by a model that takes features.
+
+    Returns
+    -------
+    inputs : list of np.ndarray
+        One array an input, each with a batch of one.
+
+    Raises
+    ------
+    BadRequest
+        The model takes features and there is no csv.
+    Unprocessable, UnsupportedMedia, TooLarge
+        The song or the csv cannot be used.
+    """
+    check_shapes(shapes)
+    y = audio.decode(song)
+    return [
+        (_features(shape, csv) if takes_features(shape) else _picture(shape, y))[np.newaxis] for shape in shapes
+    ]
+
+
+def _features(shape: Shape, csv: bytes | None) -> NDArray[np.float32]:
+    if csv is None:
+        raise BadRequest("this model takes features: send them as csv")
+    return features.as_input(features.parse_csv(csv), shape)
+
+
+def _picture(shape: Shape, y: audio.Waveform) -> NDArray[np.float32]:
+    height, width, *channels = shape
+    drawn = audio.picture(y, height, width).astype(np.float32)
+    return np.repeat(drawn[..., np.newaxis], channels[0] or 1, axis=2) if channels else drawn

@@ -1,0 +1,188 @@
+"""Registrations: which digest may become a model, and what has become of it.
+
+A registration is one signed request, kept as one object; it survives restarts and is shared by every server on the
+same storage. This module never touches a model's bytes.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from spectrogram_predictor import storage
+from spectrogram_predictor.errors import BadRequest
+from spectrogram_predictor.storage import Backend
+
+MAX_LABELS = 10_000
+MAX_LABEL_LENGTH = 200
+
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def parse_sha256(value: object, field_name: str = "hash") -> str:
+    """Return a SHA-256 in lower-case hex.
+
+    Raises
+    ------
+    BadRequest
+        It is not 64 hexadecimal digits.
+    """
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise BadRequest(f"{field_name} must be a SHA-256 in 64 hexadecimal digits")
+    return value.lower()
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a signed request said about a model that may come.
+
+    Parameters
+    ----------
+    sha256 : str
+        Digest of the model file, 64 hexadecimal digits.
+    labels : tuple of str
+        Names of the model's outputs in order; may be empty.
+    """
+
+    sha256: str
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> Self:
+        """Check a request body ``{"hash": ..., "labels": [...]}``.
+
+        Raises
+        ------
+        BadRequest
+            A key is missing, unknown or of the wrong type.
+        """
+        unknown = sorted(set(body) - {"hash", "labels"})
+        if unknown:
+            raise BadRequest(f"unknown key {unknown[0]!r} in the registration; it takes hash and labels")
+        if "hash" not in body:
+            raise BadRequest("the registration has no hash")
+        return cls(parse_sha256(body["hash"]), _parse_labels(body.get("labels", [])))
+
+    def to_json(self) -> bytes:
+        """Return the stored form."""
+        return _dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read the stored form."""
+        value = json.loads(data)
+        return cls(value["sha256"], tuple(value["labels"]))
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """Where a model stands.
+
+    Parameters
+    ----------
+    sha256 : str
+        Digest of the file.
+    state : str
+        ``registered``, ``promoted`` or ``rejected``.
+    format : str or None
+        ``h5`` or ``keras``, once promoted.
+    size : int or None
+        Bytes, once promoted.
+    labels : tuple of str
+        From the registration.
+    inputs : tuple of dict
+        Name and shape of each input (None for any length), once promoted.
+    reason : str or None
+        Why it was rejected.
+    """
+
+    sha256: str
+    state: str
+    format: str | None = None
+    size: int | None = None
+    labels: tuple[str, ...] = ()
+    inputs: tuple[Mapping[str, Any], ...] = field(default=())
+    reason: str | None = None
+
+
+class Registry:
+    """Registrations and rejections in a storage.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where they are kept.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def register(self, registration: Registration) -> None:
+        """Keep a registration; the same one again changes nothing, another one for the digest replaces it.
+
+        An earlier rejection of the digest is forgotten: the file may be sent again.
+        """
+        key = storage.registered_key(registration.sha256)
+        data = registration.to_json()
+        if not await self._backend.put(key, data, exclusive=True) and await self._backend.read(key) != data:
+            await self._backend.put(key, data)
+        await self._backend.delete(storage.rejected_key(registration.sha256))
+
+    async def get(self, sha256: str) -> Registration | None:
+        """Return the registration of a digest, if there is one."""
+        data = await self._backend.read(storage.registered_key(sha256))
+        return Registration.from_json(data) if data is not None else None
+
+    async def reject(self, sha256: str, reason: str) -> None:
+        """Note why a registered file was refused."""
+        await self._backend.put(storage.rejected_key(sha256), _dumps({"sha256": sha256, "reason": reason}))
+
+    async def find_model(self, sha256: str) -> str | None:
+        """Return the storage key of a promoted model, if there is one."""
+        for format_ in storage.FORMATS:
+            key = storage.model_key(sha256, format_)
+            if await self._backend.stat(key):
+                return key
+        return None
+
+    async def state(self, sha256: str) -> ModelState | None:
+        """Return where one model stands, or None if nobody has heard of it."""
+        registration = await self.get(sha256)
+        labels = registration.labels if registration else ()
+        if key := await self.find_model(sha256):
+            entry = await self._backend.stat(key)
+            inspected = await self._backend.read(storage.inspected_key(sha256))
+            return ModelState(
+                sha256,
+                "promoted",
+                format=key.rpartition(".")[2],
+                size=entry.size if entry else None,
+                labels=labels,
+                inputs=tuple(json.loads(inspected)["inputs"]) if inspected else (),
+            )
+        if rejection := await self._backend.read(storage.rejected_key(sha256)):
+            return ModelState(sha256, "rejected", labels=labels, reason=json.loads(rejection)["reason"])
+        return ModelState(sha256, "registered", labels=labels) if registration else None
+
+    async def states(self) -> list[ModelState]:
+        """Return every model that was registered, promoted or rejected, sorted by digest."""
+        digests = {
+            storage.digest_of(entry.key)
+            for prefix in (storage.REGISTERED, storage.MODELS, storage.REJECTED)
+            for entry in await self._backend.list(prefix)
+        }
+        found = [await self.state(digest) for digest in sorted(digests)]
+        return [state for state in found if state]
+
+
+def _parse_labels(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+        raise BadRequest("labels must be a list of strings")
+    if len(value) > MAX_LABELS or any(len(label) > MAX_LABEL_LENGTH for label in value):
+        raise BadRequest(f"labels: at most {MAX_LABELS} of at most {MAX_LABEL_LENGTH} characters")
+    return tuple(value)
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()

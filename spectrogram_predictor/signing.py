@@ -1,0 +1,176 @@
+"""Signatures and tokens made from SIGNING_TOKEN.
+
+The formats are itsdangerous's own: ``Signer`` for uploads and ``Serializer`` for JSON bodies, with default
+settings, as clients have always made them; ``URLSafeTimedSerializer`` for the tokens of added routes. This module
+never sees where bytes come from or go to.
+"""
+
+import hmac
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Self
+
+import itsdangerous
+from itsdangerous.encoding import base64_encode
+
+from spectrogram_predictor.errors import BadRequest, BadSignature, ConfigError, NotSigned
+
+SHORT_TOKEN = 16
+"""A SIGNING_TOKEN with fewer characters is accepted with a warning."""
+
+REQUEST_TOKEN_AGE_S = 300
+"""How long a request token is good for [s]."""
+
+_REQUEST_SALT = b"spectrogram-predictor.request"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The secret that signs, and the older ones that still verify.
+
+    Parameters
+    ----------
+    current : str
+        SIGNING_TOKEN; signs and verifies.
+    previous : tuple of str
+        SIGNING_TOKEN_PREVIOUS, oldest first; verify only.
+    """
+
+    current: str = field(repr=False)
+    previous: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read SIGNING_TOKEN, and SIGNING_TOKEN_PREVIOUS (separated by commas or spaces).
+
+        Raises
+        ------
+        ConfigError
+            SIGNING_TOKEN is missing or empty.
+        """
+        current = environ.get("SIGNING_TOKEN", "")
+        if not current.strip():
+            raise ConfigError(
+                "SIGNING_TOKEN is not set: everything is signed with it. "
+                'Set it in the environment, for instance export SIGNING_TOKEN="$(openssl rand -hex 32)"'
+            )
+        previous = re.split(r"[,\s]+", environ.get("SIGNING_TOKEN_PREVIOUS", ""))
+        return cls(current, tuple(key for key in previous if key))
+
+    def signer(self) -> itsdangerous.Signer:
+        """Return the signer of uploads."""
+        return itsdangerous.Signer([*self.previous, self.current])
+
+    def serializer(self) -> itsdangerous.Serializer[str]:
+        """Return the serializer of signed JSON bodies."""
+        return itsdangerous.Serializer([*self.previous, self.current])
+
+    def loads(self, body: bytes) -> dict[str, Any]:
+        """Verify a signed JSON body and return its object.
+
+        Raises
+        ------
+        NotSigned
+            There is no signature.
+        BadSignature
+            The signature is not one of ours.
+        BadRequest
+            What was signed is not a JSON object.
+        """
+        if b"." not in body:
+            raise NotSigned("the body is not signed: send itsdangerous.Serializer(token).dumps({...})")
+        try:
+            value = self.serializer().loads(body)
+        except itsdangerous.BadPayload as error:
+            raise BadRequest("the signed body is not JSON") from error
+        except itsdangerous.BadSignature as error:
+            raise BadSignature("the signature does not match") from error
+        except RecursionError as error:
+            raise BadRequest("the signed body is nested too deeply") from error
+        if not isinstance(value, dict):
+            raise BadRequest(f"the signed body must be a JSON object, not {type(value).__name__}")
+        return value
+
+    def request_token(self, method: str, path: str) -> str:
+        """Return a bearer token that is good for one method and path, for a short time."""
+        return self._request_serializer().dumps({"method": method, "path": path})
+
+    def check_request_token(self, token: str, method: str, path: str) -> None:
+        """Accept a token made by `request_token` with the same arguments.
+
+        Raises
+        ------
+        NotSigned
+            The token cannot be read.
+        BadSignature
+            It is not one of ours, has expired, or was made for another request.
+        """
+        try:
+            value = self._request_serializer().loads(token, max_age=REQUEST_TOKEN_AGE_S)
+        except itsdangerous.SignatureExpired as error:
+            raise BadSignature(f"the token has expired: it is good for {REQUEST_TOKEN_AGE_S} s") from error
+        except itsdangerous.BadData as error:
+            if token.count(".") < 2:
+                raise NotSigned("the token cannot be read") from error
+            raise BadSignature("the token's signature does not match") from error
+        if value != {"method": method, "path": path}:
+            raise BadSignature("the token was made for another request")
+
+    def _request_serializer(self) -> itsdangerous.URLSafeTimedSerializer:
+        return itsdangerous.URLSafeTimedSerializer(
+            [*self.previous, self.current],
+            salt=_REQUEST_SALT,
+            signer_kwargs={"digest_method": sha256},
+        )
+
+
+class SignedStream:
+    """Verify ``Signer.sign(payload)`` as it streams by, in constant memory.
+
+    Every byte that `update` returns is payload, but only a return of `finish` without error says that it was
+    signed: until then, do not believe it.
+
+    Parameters
+    ----------
+    keys : Keys
+        Any of them may have signed.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        signer = keys.signer()
+        algorithm = signer.algorithm
+        assert isinstance(algorithm, itsdangerous.HMACAlgorithm)
+        self._macs = [
+            hmac.new(signer.derive_key(key), digestmod=algorithm.digest_method) for key in signer.secret_keys
+        ]
+        self._separator = signer.sep
+        self._trailer = len(signer.sep) + len(base64_encode(self._macs[0].digest()))
+        self._held = b""
+
+    def update(self, chunk: bytes) -> bytes:
+        """Take the next bytes; return those that cannot belong to the signature."""
+        data = self._held + chunk
+        payload, self._held = data[: -self._trailer], data[-self._trailer :]
+        for mac in self._macs:
+            mac.update(payload)
+        return payload
+
+    def finish(self) -> None:
+        """Check the signature that ended the stream.
+
+        Raises
+        ------
+        NotSigned
+            The stream does not end with a signature.
+        BadSignature
+            The signature does not match.
+        """
+        if len(self._held) < self._trailer or not self._held.startswith(self._separator):
+            raise NotSigned("the model is not signed: send itsdangerous.Signer(token).sign(model)")
+        signature = self._held[len(self._separator) :]
+        matches = [hmac.compare_digest(base64_encode(mac.digest()), signature) for mac in self._macs]
+        if not any(matches):
+            raise BadSignature("the model's signature does not match")

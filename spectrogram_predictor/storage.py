@@ -1,0 +1,189 @@
+"""Where bytes are kept: the contract of every backend, and every key there is.
+
+    registered/<sha256>.json     one registration
+    incoming/<upload-id>/data    bytes being received
+    temp/<upload-id>.upload      a whole file, received by a server, waiting for the sweep
+    temp/<any other name>        a file that somebody put there by hand
+    inspected/<sha256>.json      what loading the model showed: format, inputs, outputs
+    models/<sha256>.h5|.keras    promoted; immutable; content always hashes to its name
+    rejected/<sha256>.json       why a registered file was refused
+
+Keys are relative, with forward slashes. No other module builds or takes apart a key.
+"""
+
+import abc
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spectrogram_predictor import plugins
+
+TEMP = "temp/"
+INCOMING = "incoming/"
+REGISTERED = "registered/"
+MODELS = "models/"
+REJECTED = "rejected/"
+
+FORMATS = ("h5", "keras")
+"""Model formats, which are also the file endings."""
+
+_UPLOAD_SUFFIX = ".upload"
+
+
+def registered_key(sha256: str) -> str:
+    """Return the key of a registration."""
+    return f"{REGISTERED}{sha256}.json"
+
+
+def inspected_key(sha256: str) -> str:
+    """Return the key of what is known of a promoted model."""
+    return f"inspected/{sha256}.json"
+
+
+def rejected_key(sha256: str) -> str:
+    """Return the key of a rejection."""
+    return f"{REJECTED}{sha256}.json"
+
+
+def model_key(sha256: str, format: str) -> str:  # noqa: A002
+    """Return the key of a promoted model."""
+    return f"{MODELS}{sha256}.{format}"
+
+
+def incoming_key(upload_id: str) -> str:
+    """Return the key of the bytes of an upload under way."""
+    return f"{INCOMING}{upload_id}/data"
+
+
+def received_key(upload_id: str) -> str:
+    """Return the key of an upload that is whole."""
+    return f"{TEMP}{upload_id}{_UPLOAD_SUFFIX}"
+
+
+def is_received(key: str) -> bool:
+    """Tell whether a server put this file into temp/, so that it is whole and will not change."""
+    return key.startswith(TEMP) and key.endswith(_UPLOAD_SUFFIX)
+
+
+def digest_of(key: str) -> str:
+    """Return the SHA-256 in the key of a registration, model or rejection."""
+    return key.rpartition("/")[2].partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a listing.
+
+    Parameters
+    ----------
+    key : str
+        Its key.
+    size : int
+        In bytes.
+    modified : float
+        When it last changed, by the store's clock [s since 1970].
+    version : str
+        Differs whenever the content may differ.
+    """
+
+    key: str
+    size: int
+    modified: float
+    version: str
+
+
+class Writer(abc.ABC):
+    """Bytes on their way into an object that nobody sees until `commit`."""
+
+    @abc.abstractmethod
+    async def write(self, data: bytes) -> None:
+        """Append."""
+
+    @abc.abstractmethod
+    async def commit(self) -> None:
+        """Make all of it durable, under the key."""
+
+    @abc.abstractmethod
+    async def cancel(self) -> None:
+        """Leave nothing behind; harmless after `commit` or twice."""
+
+
+class Backend(abc.ABC):
+    """A store of objects.
+
+    Every method may raise `StorageUnavailable`, and those that write `InsufficientStorage`. None of them blocks
+    the event loop. Objects appear whole or not at all, and what has been acknowledged survives a crash of the
+    process and of the machine.
+
+    Parameters
+    ----------
+    url : str
+        ``storage.url``.
+    options : mapping
+        ``storage.options``.
+    """
+
+    @abc.abstractmethod
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None: ...
+
+    @abc.abstractmethod
+    async def open(self) -> None:
+        """Make ready; raise ConfigError if this store cannot be used."""
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Let go of connections and threads."""
+
+    @abc.abstractmethod
+    async def now(self) -> float:
+        """Return the store's clock [s since 1970], to compare with `Entry.modified`."""
+
+    @abc.abstractmethod
+    async def list(self, prefix: str) -> list[Entry]:
+        """Return every object below a prefix that ends with a slash, sorted by key."""
+
+    @abc.abstractmethod
+    async def stat(self, key: str) -> Entry | None:
+        """Return one object's entry, or None."""
+
+    @abc.abstractmethod
+    async def read(self, key: str, size: int = -1) -> bytes | None:
+        """Return the object's content, or its first `size` bytes; None if there is no such object."""
+
+    @abc.abstractmethod
+    def chunks(self, key: str) -> AsyncIterator[bytes]:
+        """Yield the object's content; raise StorageUnavailable if it goes away meanwhile."""
+
+    @abc.abstractmethod
+    async def put(self, key: str, data: bytes, *, exclusive: bool = False) -> bool:
+        """Write a small object whole; with `exclusive`, only if there is none (False if there was)."""
+
+    @abc.abstractmethod
+    async def writer(self, key: str) -> Writer:
+        """Begin a large object."""
+
+    @abc.abstractmethod
+    async def move(self, source: str, destination: str) -> bool:
+        """Move in one step, replacing what is there; False if the source is gone."""
+
+    @abc.abstractmethod
+    async def delete(self, key: str) -> None:
+        """Remove; nothing to remove is fine."""
+
+    @abc.abstractmethod
+    async def fetch(self, key: str) -> Path | None:
+        """Return a local file with the object's content, for a worker to read; None if there is no such object."""
+
+
+def get_backend(name: str, url: str, options: Mapping[str, Any]) -> Backend:
+    """Return the backend of that entry-point name, not yet opened.
+
+    Raises
+    ------
+    ConfigError
+        It is not installed.
+    """
+    backend = plugins.load("backends", name)(url, options)
+    assert isinstance(backend, Backend)
+    return backend

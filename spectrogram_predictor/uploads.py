@@ -1,0 +1,156 @@
+"""An upload in flight: begin, write, commit or cancel, with the SHA-256 on the way.
+
+Bytes go to ``incoming/`` as they arrive; `Upload.commit` makes them durable and moves them to ``temp/`` in one
+step, where the sweep finds them. Who may send, and in what wrapping, is the handlers' business.
+"""
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from spectrogram_predictor import storage
+from spectrogram_predictor.config import UploadSettings
+from spectrogram_predictor.errors import QueueFull, StorageUnavailable, TooLarge
+from spectrogram_predictor.storage import Backend, Writer
+
+logger = logging.getLogger(__name__)
+
+_HASH_THREADS = 2
+
+
+class Slot:
+    """One sender's place among those who may upload at the same time; a context manager."""
+
+    def __init__(self, uploads: "Uploads") -> None:
+        self._uploads = uploads
+
+    def __enter__(self) -> Self:
+        self._uploads.taken.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._uploads.taken.discard(self)
+
+
+class Uploads:
+    """Begin uploads into a storage, within limits.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where the bytes go.
+    settings : UploadSettings
+        The limits.
+
+    Attributes
+    ----------
+    digests : dict of str to str
+        SHA-256 by key of what this process received and has not been promoted yet, so that the sweep need not read
+        it again. Only a shortcut: the sweep hashes what is not in here.
+    """
+
+    def __init__(self, backend: Backend, settings: UploadSettings) -> None:
+        self.settings = settings
+        self.digests: dict[str, str] = {}
+        self.taken: set[Slot] = set()
+        self._backend = backend
+        self._threads = ThreadPoolExecutor(_HASH_THREADS, thread_name_prefix="digest")
+
+    def slot(self) -> Slot:
+        """Return a place for one sender.
+
+        Raises
+        ------
+        QueueFull
+            ``uploads.max_concurrent`` are taken.
+        """
+        if len(self.taken) >= self.settings.max_concurrent:
+            raise QueueFull("too many uploads at the same time, try again later")
+        return Slot(self)
+
+    async def begin(self) -> "Upload":
+        """Begin one upload."""
+        upload_id = uuid.uuid4().hex
+        writer = await self._backend.writer(storage.incoming_key(upload_id))
+        return Upload(self, self._backend, writer, upload_id)
+
+    async def update(self, digest: "hashlib._Hash", data: bytes) -> None:
+        """Hash beside the event loop."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, digest.update, data)
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.shutdown(wait=True)
+
+
+class Upload:
+    """One file being received; made by `Uploads.begin`.
+
+    Attributes
+    ----------
+    size : int
+        Bytes so far.
+    """
+
+    def __init__(self, uploads: Uploads, backend: Backend, writer: Writer, upload_id: str) -> None:
+        self.size = 0
+        self._uploads = uploads
+        self._backend = backend
+        self._writer = writer
+        self._id = upload_id
+        self._digest = hashlib.sha256()
+        self._committed = False
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the bytes so far."""
+        return self._digest.hexdigest()
+
+    async def write(self, data: bytes) -> None:
+        """Append.
+
+        Raises
+        ------
+        TooLarge
+            The file exceeds ``uploads.max_bytes``.
+        InsufficientStorage
+            There is no room.
+        """
+        self.size += len(data)
+        limit = self._uploads.settings.max_bytes
+        if self.size > limit:
+            raise TooLarge(f"the model is larger than {limit} bytes")
+        await asyncio.gather(self._uploads.update(self._digest, data), self._writer.write(data))
+
+    async def commit(self) -> str:
+        """Make it durable and leave it to the sweep; return its key.
+
+        Raises
+        ------
+        StorageUnavailable
+            It vanished meanwhile.
+        """
+        await self._writer.commit()
+        key = storage.received_key(self._id)
+        self._uploads.digests[key] = self.sha256
+        try:
+            if not await self._backend.move(storage.incoming_key(self._id), key):
+                raise StorageUnavailable("the upload vanished from the storage")
+        except BaseException:
+            del self._uploads.digests[key]
+            raise
+        self._committed = True
+        logger.info("received %s (%d bytes) as upload %s", self.sha256, self.size, self._id)
+        return key
+
+    async def cancel(self) -> None:
+        """Leave nothing behind; harmless after `commit`."""
+        if not self._committed:
+            await self._writer.cancel()
+            await self._backend.delete(storage.incoming_key(self._id))

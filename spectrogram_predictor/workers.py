@@ -1,0 +1,279 @@
+"""A pool of worker processes as a ``concurrent.futures.Executor``.
+
+``ProcessPoolExecutor`` loses every pending call when one of its processes dies. Here each process belongs to one
+thread of the server: when it dies, the one call that it had fails, and a new process takes its place.
+
+A worker is a fresh interpreter (spawned, never forked: TensorFlow does not survive a fork), without the server's
+secrets in its environment. Calls go to it as pickles; answers come back as JSON, numbers and text only, so that a
+worker which a model file has taken over cannot run code in the server.
+"""
+
+import importlib
+import json
+import logging
+import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+from spectrogram_predictor import errors
+from spectrogram_predictor.config import PredictionSettings
+from spectrogram_predictor.errors import DeadlineExceeded, SpectrogramPredictorError, WorkerLost
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 180.0
+MAX_ANSWER_BYTES = 64 * 2**20
+
+_HEARTBEAT_S = 1.0
+_RESTART_PAUSE_S = 1.0
+_SECRETS = ("SIGNING_TOKEN", "AWS_")
+
+_Call = tuple[Future[Any], bytes]
+
+
+class WorkerPool(Executor):
+    """Run calls on worker processes, one call a process at a time.
+
+    Parameters
+    ----------
+    settings : PredictionSettings
+        Number of processes, their threads, the models they keep, the longest call.
+    initializer : str, optional
+        ``module:function`` that each worker calls once with ``(threads, cached_models)``.
+    """
+
+    def __init__(
+        self, settings: PredictionSettings, initializer: str = "spectrogram_predictor.engine:start"
+    ) -> None:
+        self._settings = settings
+        self._initializer = initializer
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._workers: dict[int, _Worker] = {}
+        count = settings.workers or os.cpu_count() or 1
+        self._threads = [
+            threading.Thread(target=self._serve, args=(number,), name=f"worker-{number}", daemon=True)
+            for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker is up."""
+        return any(worker.alive for worker in list(self._workers.values()))
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers that are up."""
+        return [worker.pid for worker in list(self._workers.values()) if worker.alive]
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Queue a call; its result must be JSON.
+
+        The future raises what the call raised if that is one of ours, `WorkerLost` if the worker died in the
+        call, `DeadlineExceeded` if it took too long and was ended.
+        """
+        if self._closing.is_set():
+            raise RuntimeError("the pool is shut down")
+        future: Future[Any] = Future()
+        self._calls.put((future, pickle.dumps((fn, args, kwargs), protocol=5)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers; with `cancel_futures` also what they are doing."""
+        if cancel_futures:
+            self._closing.set()
+            while True:
+                try:
+                    call = self._calls.get_nowait()
+                except queue.Empty:
+                    break
+                if call:
+                    call[0].cancel()
+            for worker in list(self._workers.values()):
+                worker.kill()
+        for _ in self._threads:
+            self._calls.put(None)
+        self._closing.set()
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def _serve(self, number: int) -> None:
+        """Keep one worker alive and busy; the body of each thread."""
+        while (worker := self._start(number)) is not None:
+            try:
+                while worker.alive:
+                    try:
+                        call = self._calls.get(timeout=_HEARTBEAT_S)
+                    except queue.Empty:
+                        continue
+                    if call is None:
+                        return
+                    if not worker.alive:
+                        # It has not seen this call: another may have it.
+                        self._calls.put(call)
+                        break
+                    _perform(worker, *call, timeout_s=self._settings.timeout_s)
+            finally:
+                del self._workers[number]
+                worker.kill()
+            if not self._closing.is_set():
+                logger.warning("worker %d (process %d) ended; starting another", number, worker.pid)
+
+    def _start(self, number: int) -> "_Worker | None":
+        while not self._closing.is_set():
+            worker = _Worker(self._initializer, self._settings)
+            self._workers[number] = worker
+            try:
+                worker.wait_until_ready()
+            except WorkerLost as error:
+                del self._workers[number]
+                worker.kill()
+                logger.error("worker %d does not start: %s", number, error)
+                self._closing.wait(_RESTART_PAUSE_S)
+            else:
+                logger.info("worker %d is process %d", number, worker.pid)
+                return worker
+        return None
+
+
+class _Worker:
+    """One process, as its thread in the server sees it."""
+
+    def __init__(self, initializer: str, settings: PredictionSettings) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            arguments = [initializer, str(settings.threads), str(settings.cached_models)]
+            self._process = subprocess.Popen(  # noqa: S603  # our own module
+                [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), *arguments],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=_environment(settings.threads),
+            )
+        self._connection = Connection(ours.detach())
+        self._ready = False
+        self.pid = self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._ready and self._process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        self._receive(START_TIMEOUT_S)
+        self._ready = True
+
+    def call(self, message: bytes, timeout_s: float) -> Any:
+        try:
+            self._connection.send_bytes(message)
+        except OSError as error:
+            raise WorkerLost("the worker process ended, please send it again") from error
+        return self._receive(timeout_s)
+
+    def kill(self) -> None:
+        self._ready = False
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+
+    def _receive(self, timeout_s: float) -> Any:
+        try:
+            if not self._connection.poll(timeout_s):
+                raise DeadlineExceeded(f"no answer within {timeout_s:g} s")
+            answer = json.loads(self._connection.recv_bytes(MAX_ANSWER_BYTES))
+        except (EOFError, OSError, ValueError) as error:
+            raise WorkerLost("the worker process ended, please send it again") from error
+        if "error" in answer:
+            raise errors.from_code(answer["error"], answer["message"])
+        if "bug" in answer:
+            logger.error("a worker failed:\n%s", answer["bug"])
+            raise SpectrogramPredictorError("internal error")
+        return answer["result"]
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keep what TensorFlow's native code says of missing accelerators off stderr, unless importing it fails."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _perform(worker: _Worker, future: Future[Any], message: bytes, timeout_s: float) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = worker.call(message, timeout_s)
+    except (WorkerLost, DeadlineExceeded) as error:
+        worker.kill()
+        future.set_exception(error)
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
+    environment.update({name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+    return environment
+
+
+def _answer(message: bytes) -> bytes:
+    try:
+        fn, args, kwargs = pickle.loads(message)  # noqa: S301  # from the server, which is trusted
+        answer = {"result": fn(*args, **kwargs)}
+        return json.dumps(answer, allow_nan=False).encode()
+    except SpectrogramPredictorError as error:
+        return json.dumps({"error": error.code, "message": error.message}).encode()
+    except Exception:
+        return json.dumps({"bug": traceback.format_exc()}).encode()
+
+
+def main(arguments: list[str]) -> None:
+    """Be a worker: answer calls until the server goes away."""
+    descriptor, initializer, threads, cached_models = arguments
+    # Ctrl-C in a terminal goes to the whole group; the server decides when a worker ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(int(descriptor))
+    module, _, function = initializer.partition(":")
+    began = time.monotonic()
+    with quiet_import():
+        start = getattr(importlib.import_module(module), function)
+        start(int(threads), int(cached_models))
+    connection.send_bytes(json.dumps({"result": time.monotonic() - began}).encode())
+    while True:
+        try:
+            message = connection.recv_bytes()
+            connection.send_bytes(_answer(message))
+        except (EOFError, OSError):
+            return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

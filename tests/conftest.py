@@ -1,0 +1,156 @@
+"""What the tests share: small real models, small real sounds, real servers."""
+
+import base64
+import functools
+import hashlib
+import io
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from spectrogram_predictor.certificates import make_self_signed
+from tests.live import Live
+
+MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+TOKEN = "a token for the tests, long enough"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not MATERIAL.is_dir():
+        for item in items:
+            if item.get_closest_marker("material"):
+                item.add_marker(pytest.mark.skip(reason=f"there is no {MATERIAL}"))
+
+
+@pytest.fixture
+def material() -> Path:
+    """The folder of real songs and models; its tests are marked ``material``."""
+    return MATERIAL
+
+
+@pytest.fixture(autouse=True)
+def _no_unexpected_warnings(caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest) -> Iterator[None]:
+    """A record at WARNING or above is asserted on (and cleared with ``caplog.clear()``), or the test fails."""
+    yield
+    unexpected = [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
+    assert not unexpected, [record.getMessage() for record in unexpected]
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a self-signed certificate for localhost."""
+    folder = tmp_path_factory.mktemp("certs")
+    make_self_signed(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory, certs: Path) -> Iterator[Live]:
+    """A real server in a process of its own, shared by the tests that leave it as it was."""
+    server = Live(tmp_path_factory.mktemp("live"), certs, TOKEN)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_live(tmp_path: Path, certs: Path) -> Iterator[Callable[..., Live]]:
+    """Make servers of this test's own, started with the settings given, all on one storage folder."""
+    servers: list[Live] = []
+
+    def make(**settings: Any) -> Live:
+        server = Live(tmp_path, certs, TOKEN, settings)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@functools.cache
+def wav(
+    seconds: float = 2.0, sr: int = 22050, channels: int = 1, container: str = "WAV", subtype: str | None = None
+) -> bytes:
+    """A chord with a little noise, encoded."""
+    rng = np.random.default_rng(7)
+    t = np.arange(int(seconds * sr)) / sr
+    y = sum(np.sin(2 * np.pi * f * t) for f in (220, 277, 330)) / 4 + 0.01 * rng.standard_normal(t.size)
+    file = io.BytesIO()
+    soundfile.write(file, np.column_stack([y] * channels), sr, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def song() -> bytes:
+    """Two seconds of sound as a WAV file."""
+    return wav()
+
+
+@pytest.fixture(scope="session")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def picture_model(models_folder: Path) -> Path:
+    """A real Keras model that takes a 24 × 32 picture and answers three numbers."""
+    import keras
+
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    model = keras.Sequential(
+        [layers.Input((24, 32, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3, "softmax")]
+    )
+    path = models_folder / "picture.keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def two_input_model(models_folder: Path) -> Path:
+    """A real Keras model in HDF5 that takes [58 features, a 24 × 32 picture] and answers ten numbers."""
+    path = models_folder / "two_inputs.h5"
+    build_model(["features", "picture"]).save(path)
+    return path
+
+
+def build_model(kinds: list[str], features: int = 58) -> Any:
+    """Build a model with these inputs, in this order; the same weights whatever the order."""
+    import keras
+
+    layers = keras.layers
+    inputs = {"features": layers.Input((features,), name="feat"), "picture": layers.Input((24, 32, 1), name="img")}
+    constant = keras.initializers.Constant
+    branches = []
+    for kind in sorted(kinds):
+        flat = layers.Flatten()(layers.Rescaling(1 / 255)(inputs[kind])) if kind == "picture" else inputs[kind]
+        branches.append(layers.Dense(4, kernel_initializer=constant(0.01), name=f"dense_{kind}")(flat))
+    merged = layers.Concatenate()(branches) if len(branches) > 1 else branches[0]
+    weights = np.linspace(-0.1, 0.1, merged.shape[-1] * 10).reshape(merged.shape[-1], 10)
+    output = layers.Dense(10, "softmax", kernel_initializer=constant(weights), name="answer")(merged)
+    return keras.Model([inputs[kind] for kind in kinds], output)
+
+
+def sha256(data: bytes | Path) -> str:
+    """Return the digest of bytes or of a file."""
+    return hashlib.sha256(data if isinstance(data, bytes) else data.read_bytes()).hexdigest()
+
+
+def csv_row(values: list[Any] | None = None, index: bool = True) -> bytes:
+    """Return a CSV as pandas writes one row: names, and an index without a name."""
+    values = [0.5] * 58 if values is None else values
+    names = [f"f{number}" for number in range(len(values))]
+    lines = [["", *names], ["992", *map(str, values)]] if index else [names, list(map(str, values))]
+    return "".join(",".join(line) + "\n" for line in lines).encode()
+
+
+def b64(data: bytes) -> str:
+    """Return base64 text."""
+    return base64.b64encode(data).decode()

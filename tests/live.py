@@ -1,0 +1,132 @@
+"""A real server in a process of its own, with real ports and real TLS."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import itsdangerous
+
+from spectrogram_predictor.client import Client
+
+START_TIMEOUT_S = 60.0
+
+
+class Live:
+    """One ``spectrogram-predictor serve``, its storage and its log.
+
+    Parameters
+    ----------
+    folder : Path
+        Where storage and log are.
+    certs : Path
+        The certificate folder.
+    token : str
+        SIGNING_TOKEN.
+    settings : dict, optional
+        ``section__key`` to value.
+    """
+
+    def __init__(self, folder: Path, certs: Path, token: str, settings: dict[str, Any] | None = None) -> None:
+        self.storage = folder / "storage"
+        self.token = token
+        self.environ = {**os.environ, "SIGNING_TOKEN": token}
+        self._cacert = certs / "server.crt"
+        self._log = folder / f"log-{time.monotonic_ns()}"
+        self._settings = {
+            "server__api_port": 0,
+            "server__upload_port": 0,
+            "server__certs": certs,
+            "storage__url": self.storage,
+            "prediction__workers": 1,
+            # Tests sweep when they want to.
+            "promotion__interval_s": 3600.0,
+            **(settings or {}),
+        }
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        command = [sys.executable, "-m", "spectrogram_predictor", "serve"]
+        for name, value in self._settings.items():
+            command += ["--set", f"{name.replace('__', '.', 1)}={value}"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env=self.environ
+            )
+        lines = [self.process.stdout.readline() for _ in range(2)]  # type: ignore[union-attr]
+        found = [re.search(r"https://\S+", line) for line in lines]
+        assert all(found), self.log
+        self.url, self.upload_url = (match[0] for match in found if match)
+        self.http = httpx.Client(verify=_trusting(self._cacert), timeout=60)
+
+    @property
+    def process(self) -> "subprocess.Popen[str]":
+        """The server's process."""
+        assert self._process
+        return self._process
+
+    @property
+    def log(self) -> str:
+        """All that it has logged."""
+        return self._log.read_text()
+
+    def stop(self) -> int:
+        """End it with SIGTERM if it runs; return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(timeout=60)
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.http.close()
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def client(self) -> Client:
+        """Return a client that trusts it."""
+        return Client(self.url, self.upload_url, self.token, verify=self._cacert)
+
+    def post_signed(self, path: str, fields: Any, token: str | None = None) -> httpx.Response:
+        """POST signed JSON to the API port."""
+        return self.http.post(self.url + path, content=itsdangerous.Serializer(token or self.token).dumps(fields))
+
+    def upload(self, *models: bytes, field: str = "model") -> httpx.Response:
+        """POST models to the upload port."""
+        files = [(field, ("model", model, "application/octet")) for model in models]
+        return self.http.post(f"{self.upload_url}/nodemodeluploads", files=files)
+
+    def files(self, folder: str = "") -> list[str]:
+        """Return what the storage holds below a folder."""
+        root = self.storage / folder
+        return sorted(path.relative_to(self.storage).as_posix() for path in root.rglob("*") if not path.is_dir())
+
+    def worker_pids(self) -> list[int]:
+        """Return the process ids of its workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        tasks = children.parent.parent.glob("*/children")
+        return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    """Return the condition's value as soon as it is true; fail after a while."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+    return value
+
+
+def _trusting(cacert: Path) -> Any:
+    import ssl
+
+    return ssl.create_default_context(cafile=cacert)
