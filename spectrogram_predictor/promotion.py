@@ -73,17 +73,24 @@ class Promoter:
         self._seen: dict[str, tuple[str, str]] = {}
         self._trials: dict[str, int] = {}
 
-    async def sweep(self) -> list[str]:
+    async def sweep(self, patience_s: float | None = None) -> list[str]:
         """Sweep the storage once; return the digests that were promoted, in order of their keys.
 
         Sweeps of one server never overlap. A call during a sweep waits for the next one, which sees everything
         that was there at the time of the call; all such calls share it.
+
+        Parameters
+        ----------
+        patience_s : float > 0 [s], optional
+            How long to wait for the sweep, which goes on without the caller; an empty list if that is too short.
         """
         if self._next is None:
             self._next = asyncio.create_task(self._sweep_alone())
             self._tasks.add(self._next)
             self._next.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(self._next)
+        sweeping = self._next
+        await asyncio.wait([sweeping], timeout=patience_s)
+        return sweeping.result() if sweeping.done() else []
 
     async def close(self) -> None:
         """Stop sweeping, wherever it is: what is left is for the next sweep of any server."""

@@ -1,8 +1,9 @@
 """How sound becomes a model's inputs.
 
 There is one recipe: the original's. An input of rank 1, or of rank 2 with one channel, takes the features of the
-client's CSV as they are; an input of rank 2 or 3 takes the picture at its own height and width, with grey levels
-0..255. Rank and shape decide, never order or name: [features, picture] and [picture, features] are the same.
+client's CSV as they are; without a CSV, those of the public GTZAN table, if it takes 58. An input of rank 2 or 3
+takes the picture at its own height and width, with grey levels 0..255. Rank and shape decide, never order or name:
+[features, picture] and [picture, features] are the same.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from spectrogram_predictor import audio, features
 from spectrogram_predictor.errors import BadRequest, Unprocessable
 
 Shape = tuple[int | None, ...]
+
+GTZAN_FEATURES = 58
 
 _MAX_PIXELS = 2**26
 
@@ -54,7 +57,8 @@ def inputs(shapes: Sequence[Shape], song: bytes, csv: bytes | None) -> list[NDAr
     song : bytes
         The file.
     csv : bytes or None
-        See `features.parse_csv`; needed only by a model that takes features.
+        See `features.parse_csv`. Without it, or if it is empty, the features are computed from the song, for a
+        model that takes the 58 of the public GTZAN table.
 
     Returns
     -------
@@ -64,21 +68,23 @@ def inputs(shapes: Sequence[Shape], song: bytes, csv: bytes | None) -> list[NDAr
     Raises
     ------
     BadRequest
-        The model takes features and there is no csv.
+        The model takes features, there is no csv, and they are not those that can be computed.
     Unprocessable, UnsupportedMedia, TooLarge
         The song or the csv cannot be used.
     """
     check_shapes(shapes)
     y = audio.decode(song)
     return [
-        (_features(shape, csv) if takes_features(shape) else _picture(shape, y))[np.newaxis] for shape in shapes
+        (_features(shape, csv, y) if takes_features(shape) else _picture(shape, y))[np.newaxis] for shape in shapes
     ]
 
 
-def _features(shape: Shape, csv: bytes | None) -> NDArray[np.float32]:
-    if csv is None:
-        raise BadRequest("this model takes features: send them as csv")
-    return features.as_input(features.parse_csv(csv), shape)
+def _features(shape: Shape, csv: bytes | None, y: audio.Waveform) -> NDArray[np.float32]:
+    if csv:
+        return features.as_input(features.parse_csv(csv), shape)
+    if shape[0] != GTZAN_FEATURES:
+        raise BadRequest(f"this model takes {shape[0]} features: send them as csv")
+    return features.as_input(audio.gtzan_features(y), shape)
 
 
 def _picture(shape: Shape, y: audio.Waveform) -> NDArray[np.float32]:

@@ -7,6 +7,9 @@ from spectrogram_predictor.errors import ModelNotFound
 from spectrogram_predictor.handlers.base import BaseHandler, BodyHandler
 from spectrogram_predictor.registry import ModelState, Registration, parse_sha256
 
+SWEEP_PATIENCE_S = 4.0
+"""How long GET /hashmodels waits for the sweep; the document's clients give up after 5 s."""
+
 
 class RegisterHandler(BodyHandler):
     """POST /registermodelhash, signed."""
@@ -22,8 +25,8 @@ class SweepHandler(BaseHandler):
     """GET /hashmodels."""
 
     async def get(self) -> None:
-        """Sweep now; answer what this sweep promoted."""
-        self.answer({"hashes": await self.services.promoter.sweep()})
+        """Sweep now; answer what this sweep promoted, or nothing if it takes long."""
+        self.answer({"hashes": await self.services.promoter.sweep(SWEEP_PATIENCE_S)})
 
 
 class ModelsHandler(BaseHandler):

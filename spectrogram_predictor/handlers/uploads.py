@@ -20,6 +20,9 @@ FIELD = "model"
 MAX_PREAMBLE_BYTES = 64 * 2**10
 MAX_BOUNDARY_LENGTH = 200
 
+PROMOTION_PATIENCE_S = 20.0
+"""How long a signed upload waits to be promoted; the document's clients give up after 30 s."""
+
 _OVERHEAD_BYTES = 2**20
 
 
@@ -46,6 +49,7 @@ class UploadHandler(BodyHandler):
         self._uploads: list[Upload] = []
         self._current: Upload | None = None
         self._segments = 0
+        self._parsed = 0
         self._slot: contextlib.ExitStack = contextlib.ExitStack()
         self._turn: asyncio.Task[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
@@ -123,7 +127,8 @@ class UploadHandler(BodyHandler):
         try:
             for event in await self.in_thread(lambda: list(self._parser.parse(chunk))):
                 await self._take(event)
-            if not self._segments and self.size > MAX_PREAMBLE_BYTES:
+            self._parsed += len(chunk)
+            if not self._segments and self._parsed > MAX_PREAMBLE_BYTES:
                 raise BadRequest("the multipart body does not begin with its boundary")
         except multipart.MultipartError as error:
             await self._give_up(BadRequest(f"malformed multipart: {error}"))
@@ -211,7 +216,7 @@ class SignedUploadHandler(UploadHandler):
             sha256 = self._uploads[0].sha256
         finally:
             await self._clean_up()
-        await self.services.promoter.sweep()
+        await self.services.promoter.sweep(PROMOTION_PATIENCE_S)
         state = await self.services.registry.state(sha256)
         if state and state.state == "rejected":
             raise UnsupportedMedia(state.reason or "the model was rejected")
