@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spectrogram_predictor import models, recipe
-from spectrogram_predictor.errors import StorageUnavailable
+from spectrogram_predictor.errors import ModelNotFound, StorageUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +80,13 @@ def _load_verified(path: Path, sha256: str, format: str) -> models.Model:  # noq
 
 def _verified(path: Path, sha256: str) -> Path:
     # A flipped bit in an HDF5 file loads without an error: only the digest tells.
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise StorageUnavailable("the stored model is damaged: its digest is not its name")
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise ModelNotFound("the model's file is gone") from error
+    if digest != sha256:
+        raise StorageUnavailable("the stored model is damaged: its digest is not its name")
     return path
 
 

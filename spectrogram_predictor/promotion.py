@@ -16,6 +16,7 @@ from spectrogram_predictor import storage
 from spectrogram_predictor.config import PromotionSettings
 from spectrogram_predictor.errors import (
     DeadlineExceeded,
+    ModelNotFound,
     SpectrogramPredictorError,
     Unprocessable,
     UnsupportedMedia,
@@ -141,8 +142,9 @@ class Promoter:
             return digest
         sha256 = hashlib.sha256()
         if await self._backend.read(entry.key, 1) is None:
-            logger.warning("deleting %r from temp/: not a file, or gone", entry.key)
-            await self._backend.delete(entry.key)
+            if await self._backend.stat(entry.key):
+                logger.warning("deleting %r: it is not a regular file", entry.key)
+                await self._backend.delete(entry.key)
             return None
         async for chunk in self._backend.chunks(entry.key):
             await self._uploads.update(sha256, chunk)
@@ -177,8 +179,12 @@ class Promoter:
             format_ = await self._format(key)
             inspected = await self._inspect(key, digest, format_)
             _check_labels(registration.labels, inspected["outputs"])
+        except ModelNotFound:
+            return None
         except _REFUSALS as error:
-            await self._reject(key, digest, error.message)
+            # Another server may have promoted it under our hands: that is no fault of the file.
+            if await self._backend.stat(key):
+                await self._reject(key, digest, error.message)
             return None
         except (WorkerLost, DeadlineExceeded) as error:
             self._trials[digest] = self._trials.get(digest, 0) + 1
@@ -196,7 +202,9 @@ class Promoter:
         return digest
 
     async def _format(self, key: str) -> str:
-        head = await self._backend.read(key, 8) or b""
+        head = await self._backend.read(key, 8)
+        if head is None:
+            raise ModelNotFound("the file is gone")
         for format_, magic in _MAGIC.items():
             if head.startswith(magic):
                 return format_

@@ -1,0 +1,282 @@
+"""The sweep: what stays, what goes, and that nothing is lost in between."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.ioloop import IOLoop
+
+from backends.local import LocalBackend
+from spectrogram_predictor.config import PromotionSettings, UploadSettings
+from spectrogram_predictor.errors import Unprocessable, WorkerLost
+from spectrogram_predictor.promotion import MAX_TRIAL_LOADS, Promoter
+from spectrogram_predictor.registry import Registration, Registry
+from spectrogram_predictor.uploads import Uploads
+from tests.conftest import sha256
+
+HDF5 = b"\x89HDF\r\n\x1a\n a model"
+ZIP = b"PK\x03\x04 a model"
+
+
+class House:
+    """A storage with a promoter whose trial load is the test's."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.root = folder
+        self.backend = LocalBackend(str(folder), {})
+        self.registry = Registry(self.backend)
+        self.uploads = Uploads(self.backend, UploadSettings())
+        self.inspected: list[str] = []
+        self.refusal: Exception | None = None
+        self.promoter = Promoter(
+            self.backend, self.registry, self.uploads, self.inspect, PromotionSettings(**settings)
+        )
+
+    async def inspect(self, key: str, digest: str, format_: str) -> dict[str, Any]:
+        self.inspected.append(format_)
+        if self.refusal:
+            raise self.refusal
+        return {"format": format_, "inputs": [], "outputs": [{"shape": [3]}]}
+
+    async def receive(self, data: bytes) -> str:
+        upload = await self.uploads.begin()
+        await upload.write(data)
+        await upload.commit()
+        return upload.sha256
+
+    def drop(self, name: str, data: bytes, age_s: float = 0) -> Path:
+        path = self.root / "temp" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    def files(self) -> list[str]:
+        found = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if not path.is_dir())
+        return sorted(name for name in found if name.startswith(("temp/", "models/", "incoming/", "rejected/")))
+
+
+@pytest.fixture
+def house(io_loop: IOLoop, tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path)
+    io_loop.run_sync(house.backend.open)
+    yield house
+    house.uploads.close()
+    io_loop.run_sync(house.backend.close)
+
+
+@pytest.mark.parametrize(("data", "ending"), [(HDF5, "h5"), (ZIP, "keras")])
+@pytest.mark.gen_test
+async def test_what_is_registered_is_promoted(house: House, data: bytes, ending: str) -> None:
+    """The first bytes decide on the format; the content hashes to the name."""
+    await house.registry.register(Registration(sha256(data)))
+    digest = await house.receive(data)
+    assert await house.promoter.sweep() == [digest]
+    assert house.files() == [f"models/{digest}.{ending}"]
+    assert (house.root / f"models/{digest}.{ending}").read_bytes() == data
+    assert await house.promoter.sweep() == []
+
+
+@pytest.mark.gen_test
+async def test_what_is_not_registered_is_deleted(house: House) -> None:
+    """An upload that nobody announced is gone after the sweep."""
+    await house.receive(HDF5)
+    assert await house.promoter.sweep() == []
+    assert house.files() == []
+    assert house.inspected == []
+
+
+@pytest.mark.gen_test
+async def test_a_file_put_there_by_hand_is_promoted(house: House) -> None:
+    """Whatever its name: the content is hashed, copied and verified."""
+    digest = sha256(HDF5)
+    await house.registry.register(Registration(digest))
+    house.drop("my best model (3).txt", HDF5)
+    house.drop("folder/model.keras", HDF5)
+    assert await house.promoter.sweep() == [digest, digest]
+    assert house.files() == [f"models/{digest}.h5"]
+
+
+@pytest.mark.gen_test
+async def test_a_file_put_there_by_hand_has_time_to_arrive(house: House) -> None:
+    """Half a file is left alone while it is young, and promoted when it is whole."""
+    await house.registry.register(Registration(sha256(HDF5)))
+    path = house.drop("model", HDF5[:9])
+    assert await house.promoter.sweep() == []
+    with path.open("ab") as file:
+        file.write(HDF5[9:])
+    assert await house.promoter.sweep() == [sha256(HDF5)]
+
+
+@pytest.mark.gen_test
+async def test_a_file_put_there_by_hand_does_not_stay_for_ever(tmp_path: Path) -> None:
+    """After the grace time, what nobody registered goes, and so does what is no file."""
+    house = House(tmp_path, temp_grace_s=0)
+    await house.backend.open()
+    house.drop("model", HDF5)
+    assert await house.promoter.sweep() == []
+    assert house.files() == []
+    house.uploads.close()
+    await house.backend.close()
+
+
+@pytest.mark.gen_test
+async def test_links_and_pipes_are_removed_unread(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """A link is not a way to have the server read its host."""
+    os.mkfifo(house.root / "temp" / "pipe")
+    (house.root / "temp" / "link").symlink_to("/etc/hostname")
+    await house.promoter.sweep()
+    assert house.files() == []
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    caplog.clear()
+
+
+@pytest.mark.parametrize("data", [b"version https://git-lfs", b"\x80\x04pickle", b"", b"\x89HD", b"xPK\x03\x04"])
+@pytest.mark.gen_test
+async def test_what_is_no_model_is_rejected(house: House, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Registered or not: the reason is kept, the file is not."""
+    digest = sha256(data)
+    await house.registry.register(Registration(digest))
+    house.drop("model.h5", data)
+    assert await house.promoter.sweep() == []
+    assert house.files() == [f"rejected/{digest}.json"]
+    state = await house.registry.state(digest)
+    assert state
+    assert state.state == "rejected"
+    assert "Keras" in (state.reason or "")
+    caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_a_trial_load_that_fails_rejects(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """And a new registration gives the file another chance."""
+    digest = sha256(HDF5)
+    await house.registry.register(Registration(digest))
+    house.refusal = Unprocessable("two outputs")
+    await house.receive(HDF5)
+    assert await house.promoter.sweep() == []
+    assert house.files() == [f"rejected/{digest}.json"]
+    house.refusal = None
+    await house.registry.register(Registration(digest))
+    await house.receive(HDF5)
+    assert await house.promoter.sweep() == [digest]
+    caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_labels_must_fit(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """Two names for three numbers are a mistake that is better found now."""
+    digest = sha256(HDF5)
+    await house.registry.register(Registration(digest, ("a", "b")))
+    await house.receive(HDF5)
+    assert await house.promoter.sweep() == []
+    state = await house.registry.state(digest)
+    assert state
+    assert state.reason == "2 labels were registered, but the model answers 3 numbers"
+    caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_a_worker_lost_in_the_trial_is_tried_again(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """It may not have been the model's fault; three times, it was."""
+    digest = sha256(HDF5)
+    await house.registry.register(Registration(digest))
+    await house.receive(HDF5)
+    house.refusal = WorkerLost("gone")
+    await house.promoter.sweep()
+    house.refusal = None
+    assert await house.promoter.sweep() == [digest]
+    house.refusal = WorkerLost("gone")
+    await house.receive(HDF5)
+    for _ in range(MAX_TRIAL_LOADS):
+        await house.promoter.sweep()
+    assert f"rejected/{digest}.json" in house.files()
+    caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_sweeps_are_coalesced_and_never_overlap(house: House) -> None:
+    """Calls during a sweep share the next one, which sees what has come meanwhile."""
+    digest = sha256(HDF5)
+    await house.registry.register(Registration(digest))
+    await house.receive(HDF5)
+    running = 0
+
+    async def inspect(*args: Any) -> dict[str, Any]:
+        nonlocal running
+        running += 1
+        assert running == 1
+        await asyncio.sleep(0.05)
+        running -= 1
+        return {"outputs": []}
+
+    house.promoter._inspect = inspect
+    first = asyncio.create_task(house.promoter.sweep())
+    await asyncio.sleep(0.02)
+    other = sha256(ZIP)
+    await house.registry.register(Registration(other))
+    await house.receive(ZIP)
+    rest = await asyncio.gather(*[house.promoter.sweep() for _ in range(5)])
+    assert await first == [digest]
+    assert rest == [[other]] * 5
+
+
+@pytest.mark.gen_test
+async def test_an_impatient_call_leaves_the_sweep_alone(house: House) -> None:
+    """It answers nothing; the sweep goes on."""
+    digest = sha256(HDF5)
+    await house.registry.register(Registration(digest))
+    await house.receive(HDF5)
+    assert await house.promoter.sweep(patience_s=1e-6) == []
+    await house.promoter.sweep()
+    assert house.files() == [f"models/{digest}.h5"]
+
+
+@pytest.mark.gen_test
+async def test_an_upload_still_moving_is_left_and_an_old_one_expires(house: House) -> None:
+    """Age is counted from the last byte."""
+    upload = await house.uploads.begin()
+    await upload.write(HDF5)
+    await house.promoter.sweep()
+    assert len(house.files()) == 1
+
+    async def later() -> float:
+        return os.stat(house.root).st_mtime + 10**6
+
+    house.backend.now = later  # type: ignore[method-assign]
+    await house.promoter.sweep()
+    assert house.files() == []
+    await upload.cancel()
+
+
+@pytest.mark.gen_test
+async def test_two_servers_sweep_one_storage(house: House, tmp_path: Path) -> None:
+    """Whoever comes second finds it done."""
+    other = House(tmp_path)
+    await other.backend.open()
+    datas = [HDF5 + bytes([n]) for n in range(20)]
+    for data in datas:
+        await house.registry.register(Registration(sha256(data)))
+        await house.receive(data)
+    await asyncio.gather(house.promoter.sweep(), other.promoter.sweep())
+    await house.promoter.sweep()
+    assert house.files() == sorted(f"models/{sha256(data)}.h5" for data in datas)
+    other.uploads.close()
+    await other.backend.close()
+
+
+@pytest.mark.gen_test
+async def test_registrations_are_idempotent_and_replaced_by_newer(house: House) -> None:
+    """The same again changes nothing; other labels do."""
+    digest = "a" * 64
+    path = house.root / "registered" / f"{digest}.json"
+    await house.registry.register(Registration(digest))
+    before = path.stat()
+    await house.registry.register(Registration(digest))
+    assert path.stat() == before
+    await house.registry.register(Registration(digest, ("x",)))
+    assert json.loads(path.read_bytes())["labels"] == ["x"]
+    assert await house.registry.get(digest) == Registration(digest, ("x",))
