@@ -111,7 +111,9 @@ class Promoter:
                     if digest := await self._settle(entry):
                         promoted.append(digest)
                 except SpectrogramPredictorError as error:
-                    logger.warning("%s stays for the next sweep: %s", entry.key, error)
+                    # If it is gone, another server has settled it meanwhile.
+                    if await self._backend.stat(entry.key):
+                        logger.warning("%s stays for the next sweep: %s", entry.key, error)
             await self._expire()
             return promoted
 
