@@ -1,0 +1,36 @@
+"""Run the comparisons and print one table: ``make bench``."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks import prediction, upload
+from benchmarks.table import Row, show
+from spectrogram_predictor.certificates import make_self_signed
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=["upload", "memory", "prediction"])
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, for trying it out")
+    options = parser.parse_args()
+    rounds = 1 if options.quick else 3
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="spectrogram-predictor-bench-") as name:
+        folder = Path(name)
+        certs = folder / "certs"
+        make_self_signed(certs)
+        if options.only in (None, "upload"):
+            size = 128 if options.quick else 1024
+            rows.append(upload.throughput(folder, certs, size * upload.MIB, rounds))
+        if options.only in (None, "memory"):
+            large = 512 if options.quick else 4096
+            rows.append(upload.memory(folder, certs, 64 * upload.MIB, large * upload.MIB))
+        if options.only in (None, "prediction"):
+            rows += prediction.compare(folder, certs, 40 if options.quick else 200, rounds)
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Servers under measurement, each in processes of its own."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TOKEN = "a token for the benchmarks"
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+class Process:
+    """A server's process, and what it has cost so far."""
+
+    def __init__(self, process: "subprocess.Popen[str]", urls: list[str]) -> None:
+        self.pid = process.pid
+        self.urls = urls
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of the process and of its children that run."""
+        return sum(_cpu_s(pid) for pid in (self.pid, *self.children()))
+
+    def children(self) -> list[int]:
+        """Return the process ids of its children."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+    def rss_bytes(self) -> int:
+        """Return the memory of the process itself, without its workers."""
+        return 1024 * int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())[1])  # type: ignore[index]
+
+
+@contextmanager
+def ours(folder: Path, certs: Path, **settings: Any) -> Iterator[Process]:
+    """Run this server on free ports; its addresses are [API, uploads]."""
+    values = {
+        "server.api_port": 0,
+        "server.upload_port": 0,
+        "server.certs": certs,
+        "storage.url": folder / "storage",
+        "promotion.interval_s": 3600.0,
+        **{name.replace("__", "."): value for name, value in settings.items()},
+    }
+    command = [sys.executable, "-m", "spectrogram_predictor", "serve"]
+    for key, value in values.items():
+        command += ["--set", f"{key}={value}"]
+    with _run(command, 2, folder / "server.log") as process:
+        yield process
+
+
+@contextmanager
+def multer(folder: Path, certs: Path, modules: Path) -> Iterator[Process]:
+    """Run the Express/multer server; its address is [uploads]."""
+    received = folder / "multer"
+    received.mkdir(exist_ok=True)
+    script = shutil.copy(Path(__file__).with_name("multer.js"), modules / "multer.js")
+    with _run(["node", script, str(certs), str(received)], 1, folder / "multer.log") as process:
+        yield process
+
+
+def install_multer(modules: Path) -> str | None:
+    """Install Express and multer there; return why that is not possible, or None."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        return "there is no node or npm"
+    modules.mkdir(parents=True, exist_ok=True)
+    if not (modules / "node_modules" / "multer").is_dir():
+        done = subprocess.run(
+            ["npm", "install", "--silent", "--prefix", modules, "express", "multer"], capture_output=True
+        )
+        if done.returncode:
+            return "npm install express multer failed"
+    return None
+
+
+@contextmanager
+def _run(command: list[str], addresses: int, log: Path) -> Iterator[Process]:
+    environ = {**os.environ, "SIGNING_TOKEN": TOKEN}
+    with log.open("wb") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environ)
+    assert process.stdout
+    try:
+        found = [re.search(r"https://\S+", process.stdout.readline()) for _ in range(addresses)]
+        assert all(found), log.read_text()
+        yield Process(process, [match[0] for match in found if match])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S

@@ -1,0 +1,106 @@
+"""A large upload over TLS: this server, hashing, beside Express with multer, not hashing."""
+
+import multiprocessing
+import os
+import shutil
+import socket
+import ssl
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from benchmarks import servers
+from benchmarks.table import Row
+
+MIB = 2**20
+
+_BLOCK = os.urandom(MIB)
+_HEAD = b'--bench\r\nContent-Disposition: form-data; name="model"; filename="model"\r\n\r\n'
+_TAIL = b"\r\n--bench--\r\n"
+
+
+def throughput(folder: Path, certs: Path, size: int, rounds: int) -> Row:
+    """Compare the two servers, in turn."""
+    name, target = f"upload of {size // MIB} MiB over TLS [MiB/s]", "at least 2.2"
+    modules = folder / "node"
+    if reason := servers.install_multer(modules):
+        return Row(name, "", f"Express + multer: skipped, {reason}", None, target)
+    with servers.ours(folder, certs) as ours, servers.multer(folder, certs, modules) as theirs:
+        results: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(rounds):
+            results["ours"].append(size / MIB / send(ours.urls[1], size))
+            _sweep(ours.urls[0], certs)
+            results["theirs"].append(size / MIB / send(theirs.urls[0], size))
+            shutil.rmtree(folder / "multer")
+            (folder / "multer").mkdir()
+    us, them = (statistics.median(results[who]) for who in ("ours", "theirs"))
+    return Row(name, f"{us:.0f}, with SHA-256", f"Express + multer: {them:.0f}", us / them, target)
+
+
+def memory(folder: Path, certs: Path, small: int, large: int) -> Row:
+    """Compare the server's peak memory for a small and a large upload, each on a fresh server."""
+    peaks = []
+    for size in (small, large):
+        with servers.ours(folder, certs) as ours, _peak(ours) as peak:
+            send(ours.urls[1], size)
+        peaks.append(peak[0])
+        shutil.rmtree(folder / "storage")
+    difference = (peaks[1] - peaks[0]) / MIB
+    name = f"server's peak memory [MiB], {small // MIB} MiB and {large // MIB} MiB uploaded"
+    shown = f"{large // MIB} MiB: {peaks[1] / MIB:.0f}", f"{small // MIB} MiB: {peaks[0] / MIB:.0f}"
+    return Row(name, *shown, difference, "at most 32 more", unit=" MiB")
+
+
+def send(url: str, size: int) -> float:
+    """Send an upload from a process of its own; return the seconds until it was answered."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_send, (url, size))
+
+
+def _send(url: str, size: int) -> float:
+    address = urlsplit(url)
+    context = ssl._create_unverified_context()
+    length = len(_HEAD) + size + len(_TAIL)
+    request = (
+        f"POST /nodemodeluploads HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {length}\r\n"
+        "Content-Type: multipart/form-data; boundary=bench\r\n\r\n"
+    )
+    with context.wrap_socket(socket.create_connection((address.hostname, address.port))) as connection:
+        began = time.monotonic()
+        connection.sendall(request.encode() + _HEAD)
+        for _ in range(size // MIB):
+            connection.sendall(_BLOCK)
+        connection.sendall(_TAIL)
+        answer = connection.recv(65536)
+        seconds = time.monotonic() - began
+    assert b" 200 " in answer.split(b"\r\n")[0], answer
+    return seconds
+
+
+def _sweep(url: str, certs: Path) -> None:
+    with urlopen(f"{url}/hashmodels", context=ssl.create_default_context(cafile=certs / "server.crt")) as answer:
+        assert answer.status == 200
+
+
+@contextmanager
+def _peak(process: servers.Process) -> Iterator[list[int]]:
+    peak = [0]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            peak[0] = max(peak[0], process.rss_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()

@@ -1,0 +1,102 @@
+"""kill -9 anywhere: what was acknowledged is there after a restart."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import b64, csv_row, sha256
+from tests.live import Live, wait_until
+
+
+@pytest.mark.parametrize("killed_after", ["register", "upload", "promote"])
+def test_a_kill_between_any_two_steps_loses_nothing(
+    make_live: Callable[..., Live], two_input_model: Path, song: bytes, killed_after: str
+) -> None:
+    """With a kill -9 between two steps, the restarted server promotes by itself and answers."""
+    digest = sha256(two_input_model)
+    live = make_live(promotion__interval_s=3600.0)
+
+    def restart_after(step: str) -> Live:
+        if step != killed_after:
+            return live
+        live.kill()
+        return make_live(promotion__interval_s=0.5)
+
+    assert live.post_signed("/registermodelhash", {"hash": digest}).status_code == 200
+    live = restart_after("register")
+    assert live.upload(two_input_model.read_bytes()).status_code == 200
+    live = restart_after("upload")
+    if killed_after != "upload":
+        live.http.get(f"{live.url}/hashmodels")
+    wait_until(lambda: live.files("models") == [f"models/{digest}.h5"])
+    live = restart_after("promote")
+    question = {"model_hash": digest, "ext": "wav", "data": b64(song), "csv": b64(csv_row())}
+    assert live.post_signed("/prediction", question).status_code == 200
+    assert live.files("temp") == live.files("incoming") == live.files("rejected") == []
+
+
+def test_a_kill_in_the_middle_of_an_upload_leaves_only_what_expires(
+    make_live: Callable[..., Live], two_input_model: Path
+) -> None:
+    """Half an upload is nobody's model: it is removed once nothing has moved in it for long."""
+    live = make_live()
+    body = iter([b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n', b"x" * 2**20])
+
+    def kill_when_received() -> bytes:
+        wait_until(lambda: any((live.storage / name).stat().st_size for name in live.files("incoming")))
+        live.kill()
+        return b""
+
+    def stream() -> Iterator[bytes]:
+        yield from body
+        yield kill_when_received()
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    with pytest.raises(Exception, match=r"disconnected|reset|closed|EOF|Broken"):
+        live.http.post(f"{live.upload_url}/nodemodeluploads", content=stream(), headers=headers)
+    assert len(live.files("incoming")) == 1
+    old = time.time() - 10
+    for name in live.files("incoming"):
+        os.utime(live.storage / name, (old, old))
+    live = make_live(promotion__incoming_ttl_s=1.0, promotion__interval_s=0.5)
+    wait_until(lambda: live.files("incoming") == live.files("temp") == [])
+
+
+def test_a_dead_worker_fails_one_request_at_most(
+    make_live: Callable[..., Live], picture_model: Path, song: bytes
+) -> None:
+    """A worker is killed while it works: that request is answered 503, the next ones 200."""
+    live = make_live(prediction__workers=1)
+    digest = sha256(picture_model)
+    with live.client() as client:
+        client.publish(picture_model)
+    (worker,) = live.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{worker}").exists() or worker not in live.worker_pids())
+    question = {"model_hash": digest, "ext": "wav", "data": b64(song)}
+    answers = [live.post_signed("/prediction", question) for _ in range(3)]
+    assert [answer.status_code for answer in answers].count(200) >= 2
+    assert all(answer.status_code in (200, 503) for answer in answers)
+    assert worker not in live.worker_pids()
+
+
+def test_sigterm_finishes_what_is_under_way(make_live: Callable[..., Live]) -> None:
+    """An upload in the middle is taken to its end, and the exit code is 0."""
+    live = make_live()
+
+    def stream() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n' + b"x" * 2**20
+        wait_until(lambda: live.files("incoming"))
+        live.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "draining" in live.log)
+        yield b"\r\n--b--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = live.http.post(f"{live.upload_url}/nodemodeluploads", content=stream(), headers=headers)
+    assert answer.content == b'{"message":"file uploaded!","uploaded":true}'
+    assert live.process.wait(60) == 0
+    assert [sha256(live.storage / name) for name in live.files("temp")] == [sha256(b"x" * 2**20)]
