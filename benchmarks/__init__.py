@@ -1,1 +1,1 @@
-"""Comparisons that anyone can run: ``make bench``."""
+"""Measure the server beside what it replaces, in the same run on the same machine: ``python -m benchmarks``."""

@@ -114,6 +114,7 @@ def _loop(which: str, given: Material, count: int) -> dict[str, float]:
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1")
     environ = {**os.environ, **one, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", "benchmarks.loops", which, given.model, given.song, given.csv, str(count)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ, check=True)
+    quiet, root = subprocess.DEVNULL, Path(__file__).parents[1]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=quiet, env=environ, cwd=root, check=True)
     measured: dict[str, float] = json.load(io.BytesIO(done.stdout))
     return measured

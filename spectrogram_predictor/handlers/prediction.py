@@ -1,12 +1,13 @@
 """The document's way to ask about a song: signed JSON with everything in base64."""
 
 import asyncio
-import base64
 import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import pybase64
 
 from spectrogram_predictor.errors import BadRequest
 from spectrogram_predictor.handlers.base import BodyHandler
@@ -77,6 +78,6 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 
 def _base64(fields: Mapping[str, Any], name: str) -> bytes:
     try:
-        return base64.b64decode(_text(fields, name).encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
+        return pybase64.b64decode(_text(fields, name), validate=True)
+    except (binascii.Error, ValueError) as error:
         raise BadRequest(f"the field {name} is not base64") from error
