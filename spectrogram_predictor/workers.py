@@ -105,7 +105,7 @@ class WorkerPool(Executor):
                 if call:
                     call[0].cancel()
             for worker in list(self._workers.values()):
-                worker.kill()
+                worker.interrupt()
         for _ in self._threads:
             self._calls.put(None)
         self._closing.set()
@@ -131,7 +131,7 @@ class WorkerPool(Executor):
                     _perform(worker, *call, timeout_s=self._settings.timeout_s)
             finally:
                 del self._workers[number]
-                worker.kill()
+                worker.close()
             if not self._closing.is_set():
                 logger.warning("worker %d (process %d) ended; starting another", number, worker.pid)
 
@@ -139,13 +139,15 @@ class WorkerPool(Executor):
         while not self._closing.is_set():
             worker = _Worker(self._initializer, self._settings)
             self._workers[number] = worker
+            if self._closing.is_set():
+                worker.interrupt()
             try:
                 worker.wait_until_ready()
-            except WorkerLost as error:
+            except (WorkerLost, DeadlineExceeded) as error:
                 del self._workers[number]
-                worker.kill()
-                logger.error("worker %d does not start: %s", number, error)
-                self._closing.wait(_RESTART_PAUSE_S)
+                worker.close()
+                if not self._closing.wait(_RESTART_PAUSE_S):
+                    logger.error("worker %d does not start: %s", number, error)
             else:
                 logger.info("worker %d is process %d", number, worker.pid)
                 return worker
@@ -171,6 +173,7 @@ class _Worker:
 
     @property
     def alive(self) -> bool:
+        """Whether it can be given work."""
         return self._ready and self._process.poll() is None
 
     def wait_until_ready(self) -> None:
@@ -184,7 +187,12 @@ class _Worker:
             raise WorkerLost("the worker process ended, please send it again") from error
         return self._receive(timeout_s)
 
-    def kill(self) -> None:
+    def interrupt(self) -> None:
+        """End the process, whatever it does; from any thread."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the process and let go of it; from the thread that owns it, twice if need be."""
         self._ready = False
         self._process.kill()
         self._process.wait()
@@ -230,7 +238,7 @@ def _perform(worker: _Worker, future: Future[Any], message: bytes, timeout_s: fl
     try:
         result = worker.call(message, timeout_s)
     except (WorkerLost, DeadlineExceeded) as error:
-        worker.kill()
+        worker.close()
         future.set_exception(error)
     except BaseException as error:
         future.set_exception(error)

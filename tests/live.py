@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -105,6 +107,12 @@ class Live:
         files = [(field, ("model", model, "application/octet")) for model in models]
         return self.http.post(f"{self.upload_url}/nodemodeluploads", files=files)
 
+    def connect(self, url: str | None = None) -> ssl.SSLSocket:
+        """Open a TLS connection to a port, by default the API's, for what no HTTP client would send."""
+        target = httpx.URL(url or self.url)
+        connection = socket.create_connection((target.host, target.port), timeout=60)
+        return _trusting(self._cacert).wrap_socket(connection, server_hostname=target.host)
+
     def files(self, folder: str = "") -> list[str]:
         """Return what the storage holds below a folder."""
         root = self.storage / folder
@@ -126,7 +134,5 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     return value
 
 
-def _trusting(cacert: Path) -> Any:
-    import ssl
-
+def _trusting(cacert: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=cacert)

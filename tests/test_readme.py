@@ -1,0 +1,82 @@
+"""The README says what the code does."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from spectrogram_predictor import cli, config, errors
+from spectrogram_predictor.handlers import routes
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def settings_table() -> str:
+    """Return the rows that the README must have."""
+    rows = []
+    for option in config.options():
+        default = f'"{option.default}"' if isinstance(option.default, str) else option.default
+        rows.append(f"| `{option.key}` | `{default}` | {option.help} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_settings_is_complete() -> None:
+    """Every key, its default and its explanation, in order."""
+    found = re.search(r"<!-- settings.*?\|---\|---\|---\|\n(.*?)\n\n<!-- end of settings -->", README, re.DOTALL)
+    assert found
+    assert found[1] == settings_table()
+
+
+def test_every_route_is_in_the_table() -> None:
+    """A new route is documented, or this fails."""
+    for path in {**routes.API, **routes.UPLOAD}:
+        assert path.replace("([^/]+)", "&lt;sha256&gt;") in README, path
+
+
+def test_every_error_is_in_the_table() -> None:
+    """Status and code of each error that a client may see."""
+    pending = [errors.SpectrogramPredictorError]
+    while pending:
+        cls = pending.pop()
+        pending += cls.__subclasses__()
+        if cls.status != 500:
+            row = next((line for line in README.splitlines() if f"`{cls.code}`" in line), "")
+            assert str(cls.status) in row, cls
+
+
+def test_every_make_target_exists() -> None:
+    """What it says to type can be typed."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"(?:^\$ |`)make (\w+)", README, re.MULTILINE))
+    assert targets >= {"demo", "test", "serve", "bench"}
+    assert all(f"\n{target}:" in makefile for target in targets)
+
+
+def test_every_command_parses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of the walkthrough are commands of ours, with options that exist."""
+    monkeypatch.setattr("sys.stderr", None)
+    commands = re.findall(r"^\$ \.venv/bin/spectrogram-predictor (.*)$", README, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        words = re.sub(r"<[^>]*>", "0" * 64, command).split()
+        assert cli._parser().parse_args(words).run
+
+
+def test_the_python_blocks_are_python() -> None:
+    """They compile."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    assert all(ast.parse(block) for block in blocks)
+
+
+def test_the_document_s_docker_line_is_kept() -> None:
+    """Ports, mount and token are as users have them in their scripts."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    line = "-v /certs:/certs -p 443:443 -p 4443:4443 -e SIGNING_TOKEN=$SIGNING_TOKEN -dit"
+    assert line in README
+    names = {option.environment for option in config.options()}
+    assert set(re.findall(r"SPECTROGRAM_PREDICTOR_\w+", dockerfile)) <= names
+    assert "EXPOSE 443 4443" in dockerfile
+    assert "docker build -t spectrogrampredictor ." in (ROOT / "build.sh").read_text()

@@ -1,0 +1,134 @@
+"""The pool: real processes, real deaths."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spectrogram_predictor.config import PredictionSettings
+from spectrogram_predictor.errors import DeadlineExceeded, SpectrogramPredictorError, Unprocessable, WorkerLost
+from spectrogram_predictor.workers import WorkerPool
+from tests.live import wait_until
+
+NOTHING = "tests.test_workers:start"
+
+
+def start(threads: int, cached_models: int) -> None:
+    """Initialise a worker that needs no TensorFlow."""
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+def die(signal_number: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), signal_number)
+
+
+def refuse() -> None:
+    raise Unprocessable("no")
+
+
+def fail() -> None:
+    raise ZeroDivisionError("a bug")
+
+
+def sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return "slept"
+
+
+def secrets() -> list[str]:
+    return [name for name in os.environ if name.startswith(("SIGNING_TOKEN", "AWS_"))]
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    monkeypatch.setenv("SIGNING_TOKEN", "secret")
+    monkeypatch.setenv("SIGNING_TOKEN_PREVIOUS", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    pool = WorkerPool(PredictionSettings(workers=2, timeout_s=2.0), NOTHING)
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def test_calls_are_answered(pool: WorkerPool) -> None:
+    """Values there and back, megabytes too."""
+    assert pool.submit(echo, [1.5, "x", None]).result(60) == [1.5, "x", None]
+    assert pool.submit(len, b"x" * 5_000_000).result(60) == 5_000_000
+    assert sorted(pool.map(echo, range(20))) == list(range(20))
+    assert pool.ready
+
+
+def test_errors_come_back(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    """Ours as they are; a bug as an internal error, with its traceback in the log only."""
+    with pytest.raises(Unprocessable, match="no"):
+        pool.submit(refuse).result(60)
+    with pytest.raises(SpectrogramPredictorError, match="internal error"):
+        pool.submit(fail).result(60)
+    assert "ZeroDivisionError" in caplog.text
+    caplog.clear()
+
+
+def test_a_worker_that_dies_takes_one_call_with_it(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    """The others in the queue are answered, and a new process takes its place."""
+    echoes = [pool.submit(echo, n) for n in range(5)]
+    dead = pool.submit(die)
+    echoes += [pool.submit(echo, n) for n in range(5, 10)]
+    with pytest.raises(WorkerLost):
+        dead.result(60)
+    assert [future.result(60) for future in echoes] == list(range(10))
+    wait_until(lambda: len(pool.pids) == 2)
+    caplog.clear()
+
+
+def test_a_worker_that_died_idle_costs_nothing(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    """The next calls go elsewhere or wait for the new one."""
+    wait_until(lambda: len(pool.pids) == 2)
+    killed = pool.pids
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not set(killed) & set(pool.pids))
+    assert [pool.submit(echo, n).result(60) for n in range(4)] == list(range(4))
+    caplog.clear()
+
+
+def test_a_call_that_takes_too_long_is_ended(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    """Its process too: nothing else stops native code."""
+    stuck = pool.submit(sleep, 600)
+    with pytest.raises(DeadlineExceeded):
+        stuck.result(60)
+    assert pool.submit(echo, 1).result(60) == 1
+    caplog.clear()
+
+
+def test_a_cancelled_call_is_not_done(pool: WorkerPool, tmp_path: Path) -> None:
+    """What nobody waits for any more is taken out of the queue."""
+    busy = [pool.submit(sleep, 0.5) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in busy))
+    mark = pool.submit(os.mkdir, str(tmp_path / "done"))
+    assert mark.cancel()
+    assert [future.result(60) for future in busy] == ["slept", "slept"]
+    assert pool.submit(echo, 1).result(60) == 1
+    assert not (tmp_path / "done").exists()
+
+
+def test_workers_do_not_know_the_secrets(pool: WorkerPool) -> None:
+    """The server's token and cloud credentials stay with the server."""
+    assert pool.submit(secrets).result(60) == []
+
+
+def test_shutdown_leaves_no_process(pool: WorkerPool) -> None:
+    """Not even a busy one."""
+    wait_until(lambda: len(pool.pids) == 2)
+    pids = pool.pids
+    pool.submit(sleep, 600)
+    pool.shutdown(cancel_futures=True)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    with pytest.raises(RuntimeError):
+        pool.submit(echo, 1)
