@@ -95,7 +95,12 @@ class Listener:
         await self._server.close_all_connections()
 
     def _accept(self, connection: socket.socket, address: Any) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        wrapped = ssl_wrap_socket(connection, self._context, do_handshake_on_connect=False, server_side=True)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wrapped = ssl_wrap_socket(connection, self._context, do_handshake_on_connect=False, server_side=True)
+        except OSError:
+            # The client has gone already.
+            connection.close()
+            return
         stream = BulkStream(wrapped, max_buffer_size=MAX_BUFFER_BYTES, read_chunk_size=CHUNK_BYTES)
         self._server.handle_stream(stream, address)

@@ -59,7 +59,7 @@ class Registration:
         """
         unknown = sorted(set(body) - {"hash", "labels"})
         if unknown:
-            raise BadRequest(f"unknown key {unknown[0]!r} in the registration; it takes hash and labels")
+            raise BadRequest(f"unknown key {unknown[0][:40]!r} in the registration; it takes hash and labels")
         if "hash" not in body:
             raise BadRequest("the registration has no hash")
         return cls(parse_sha256(body["hash"]), _parse_labels(body.get("labels", [])))

@@ -12,7 +12,14 @@ from tornado.web import HTTPError, MissingArgumentError, RequestHandler, stream_
 
 from spectrogram_predictor import errors
 from spectrogram_predictor.config import Settings
-from spectrogram_predictor.errors import NotFound, NotSigned, SpectrogramPredictorError, TooLarge, Unavailable
+from spectrogram_predictor.errors import (
+    MethodNotAllowed,
+    NotFound,
+    NotSigned,
+    SpectrogramPredictorError,
+    TooLarge,
+    Unavailable,
+)
 from spectrogram_predictor.predictor import Predictor
 from spectrogram_predictor.promotion import Promoter
 from spectrogram_predictor.registry import Registry
@@ -24,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 DRAIN_BYTES = 512 * 2**20
 """How much of a refused body is read and thrown away, so that the client gets to read the answer."""
+
+NO_BODY_BYTES = 64 * 2**10
+"""The largest body that a route which needs none puts up with."""
 
 
 @dataclass
@@ -52,12 +62,27 @@ class Services:
     in_flight: set["BaseHandler"] = field(default_factory=set)
 
 
+@stream_request_body
 class BaseHandler(RequestHandler):
-    """JSON in and out, and every error from the one tree."""
+    """JSON out, every error from the one tree, bodies read within a bound.
+
+    A refused body is drained, up to `DRAIN_BYTES`, because a client that is still sending does not read.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of the body so far.
+    failure : SpectrogramPredictorError or None
+        Why the request is refused.
+    """
 
     def initialize(self, services: Services) -> None:
         """Take what the handler works with."""
         self.services = services
+        self.size = 0
+        self.failure: SpectrogramPredictorError | None = None
+        self._received: list[bytes] = []
+        self._refused_at = 0
         self.services.in_flight.add(self)
 
     def set_default_headers(self) -> None:
@@ -65,11 +90,70 @@ class BaseHandler(RequestHandler):
         self.set_header("Server", "spectrogram-predictor")
         self.set_header("X-Content-Type-Options", "nosniff")
 
+    @property
+    def max_bytes(self) -> int:
+        """The largest body that is accepted."""
+        return NO_BODY_BYTES
+
     def prepare(self) -> None:
-        """Refuse work while draining."""
+        """Decide from the headers, before the body."""
+        length = self.request.headers.get("Content-Length", "0")
+        self._length = int(length) if length.isdecimal() and len(length) < 19 else 0
+        try:
+            self.check_route()
+            if self._length > self.max_bytes:
+                raise self._too_large()
+            self.begin()
+        except SpectrogramPredictorError as error:
+            self.refuse(error)
+
+    def check_route(self) -> None:
+        """Refuse work while draining, and methods that are none of the route's."""
         if self.services.draining:
             self.set_header("Connection", "close")
             raise Unavailable("the server is going down, try again")
+        method = getattr(type(self), (self.request.method or "").lower())
+        if method is RequestHandler._unimplemented_method:
+            raise MethodNotAllowed("the route does not take this method")
+
+    def begin(self) -> None:
+        """Decide more from the headers; for handlers to override."""
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Take the next bytes; never raises: the client would get a dropped connection."""
+        self.size += len(chunk)
+        if self.failure:
+            if self.size - self._refused_at > DRAIN_BYTES:
+                self._answer_failure()
+            return None
+        if self.size > self.max_bytes:
+            self.refuse(self._too_large())
+            return None
+        return self.receive(chunk)
+
+    def receive(self, chunk: bytes) -> Awaitable[None] | None:
+        """Keep the next bytes; for handlers that stream to override."""
+        self._received.append(chunk)
+        return None
+
+    def take_body(self) -> bytes:
+        """Return the whole body, once; raise what it was refused for, if it was."""
+        if self.failure:
+            raise self.failure
+        body = b"".join(self._received)
+        self._received.clear()
+        return body
+
+    def refuse(self, error: SpectrogramPredictorError) -> None:
+        """Answer with an error: at once if that keeps nobody from reading it, or else after draining."""
+        self.failure = error
+        self._received.clear()
+        self._refused_at = self.size
+        # Once the body is through, Tornado calls the method: that is the answer then.
+        setattr(self, (self.request.method or "").lower(), self._raise_failure)
+        waits = self.request.headers.get("Expect", "").lower() == "100-continue" and not self.size
+        if waits or self._length - self.size > DRAIN_BYTES:
+            self._answer_failure()
 
     def answer(self, value: object) -> None:
         """Finish with compact JSON: scripts compare the bytes."""
@@ -121,71 +205,9 @@ class BaseHandler(RequestHandler):
     def compute_etag(self) -> None:
         """Send none: answers are small and not to be cached."""
 
-
-@stream_request_body
-class BodyHandler(BaseHandler):
-    """A handler whose body is read within a bound; more than that is answered 413.
-
-    A refused body is drained, up to `DRAIN_BYTES`, because a client that is still sending does not read.
-    """
-
-    def prepare(self) -> None:
-        """Decide from the headers, before the body."""
-        self.failure: SpectrogramPredictorError | None = None
-        self.size = 0
-        self._received: list[bytes] = []
-        self._refused_at = 0
-        length = self.request.headers.get("Content-Length", "0")
-        self._length = int(length) if length.isdecimal() and len(length) < 19 else 0
-        try:
-            super().prepare()
-            if self._length > self.max_bytes:
-                raise self._too_large()
-            self.begin()
-        except SpectrogramPredictorError as error:
-            self.refuse(error)
-
-    @property
-    def max_bytes(self) -> int:
-        """The most that is accepted."""
-        return self.services.settings.server.max_body_bytes
-
-    def begin(self) -> None:
-        """Decide more from the headers; for handlers to override."""
-
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """Take the next bytes; never raises: the client would get a dropped connection."""
-        self.size += len(chunk)
-        if self.failure:
-            if self.size - self._refused_at > DRAIN_BYTES:
-                self._answer_failure()
-            return None
-        if self.size > self.max_bytes:
-            self.refuse(self._too_large())
-            return None
-        return self.receive(chunk)
-
-    def receive(self, chunk: bytes) -> Awaitable[None] | None:
-        """Keep the next bytes; for handlers that stream to override."""
-        self._received.append(chunk)
-        return None
-
-    def take_body(self) -> bytes:
-        """Return the whole body, once; raise what it was refused for, if it was."""
-        if self.failure:
-            raise self.failure
-        body = b"".join(self._received)
-        self._received.clear()
-        return body
-
-    def refuse(self, error: SpectrogramPredictorError) -> None:
-        """Answer with an error: at once if that keeps nobody from reading it, or else after draining."""
-        self.failure = error
-        self._received.clear()
-        self._refused_at = self.size
-        waits = self.request.headers.get("Expect", "").lower() == "100-continue" and not self.size
-        if waits or self._length - self.size > DRAIN_BYTES:
-            self._answer_failure()
+    async def _raise_failure(self, *_: Any) -> None:
+        assert self.failure
+        raise self.failure
 
     def _answer_failure(self) -> None:
         """Answer in the middle of the body; Tornado then closes the connection."""
@@ -197,10 +219,19 @@ class BodyHandler(BaseHandler):
         return TooLarge(f"the body is larger than {self.max_bytes} bytes")
 
 
+class SignedBodyHandler(BaseHandler):
+    """A handler of signed JSON."""
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest body that is accepted."""
+        return self.services.settings.server.max_body_bytes
+
+
 class NotFoundHandler(BaseHandler):
     """Every path that is no route."""
 
-    def prepare(self) -> None:
+    def check_route(self) -> None:
         """Answer 404 to every method."""
         raise NotFound("there is no such route")
 
@@ -218,5 +249,5 @@ def _known(error: BaseException | None, status: int) -> SpectrogramPredictorErro
     if status == 404:
         return NotFound("there is no such route")
     if status == 405:
-        return errors.MethodNotAllowed("the route does not take this method")
+        return MethodNotAllowed("the route does not take this method")
     return SpectrogramPredictorError("internal error")

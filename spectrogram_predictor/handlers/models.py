@@ -4,14 +4,14 @@ from dataclasses import asdict
 from typing import Any
 
 from spectrogram_predictor.errors import ModelNotFound
-from spectrogram_predictor.handlers.base import BaseHandler, BodyHandler
+from spectrogram_predictor.handlers.base import BaseHandler, SignedBodyHandler
 from spectrogram_predictor.registry import ModelState, Registration, parse_sha256
 
 SWEEP_PATIENCE_S = 4.0
 """How long GET /hashmodels waits for the sweep; the document's clients give up after 5 s."""
 
 
-class RegisterHandler(BodyHandler):
+class RegisterHandler(SignedBodyHandler):
     """POST /registermodelhash, signed."""
 
     async def post(self) -> None:

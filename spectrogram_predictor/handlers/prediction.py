@@ -10,7 +10,7 @@ from typing import Any
 import pybase64
 
 from spectrogram_predictor.errors import BadRequest
-from spectrogram_predictor.handlers.base import BodyHandler
+from spectrogram_predictor.handlers.base import SignedBodyHandler
 from spectrogram_predictor.registry import parse_sha256
 from spectrogram_predictor.signing import Keys
 
@@ -26,7 +26,7 @@ class Question:
     csv: bytes | None
 
 
-class PredictionHandler(BodyHandler):
+class PredictionHandler(SignedBodyHandler):
     """POST /prediction, signed."""
 
     _task: asyncio.Task[list[Any]] | None = None

@@ -18,7 +18,7 @@ class TestHandler(BaseHandler):
 class LivezHandler(BaseHandler):
     """GET /livez."""
 
-    def prepare(self) -> None:
+    def check_route(self) -> None:
         """Answer while draining too: the process is alive."""
 
     def get(self) -> None:

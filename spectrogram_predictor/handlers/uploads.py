@@ -9,10 +9,10 @@ import multipart
 from tornado.http1connection import HTTP1Connection
 
 from spectrogram_predictor.errors import BadRequest, SpectrogramPredictorError, UnsupportedMedia
-from spectrogram_predictor.handlers.base import BodyHandler
+from spectrogram_predictor.handlers.base import BaseHandler, Services
 from spectrogram_predictor.registry import Registration
 from spectrogram_predictor.signing import SignedStream
-from spectrogram_predictor.uploads import Slot, Upload
+from spectrogram_predictor.uploads import Upload
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +26,22 @@ PROMOTION_PATIENCE_S = 20.0
 _OVERHEAD_BYTES = 2**20
 
 
-class UploadHandler(BodyHandler):
+class UploadHandler(BaseHandler):
     """POST /nodemodeluploads on the upload port: up to 12 files, all of them or none."""
 
     max_files: ClassVar[int] = 12
+
+    def initialize(self, services: Services) -> None:
+        """Take what the handler works with."""
+        super().initialize(services)
+        self._uploads: list[Upload] = []
+        self._current: Upload | None = None
+        self._segments = 0
+        self._parsed = 0
+        self._slot = contextlib.ExitStack()
+        self._turn: asyncio.Task[None] | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._waited_s = 0.0
 
     @property
     def max_bytes(self) -> int:
@@ -46,21 +58,12 @@ class UploadHandler(BodyHandler):
         QueueFull
             Too many uploads at the same time.
         """
-        self._uploads: list[Upload] = []
-        self._current: Upload | None = None
-        self._segments = 0
-        self._parsed = 0
-        self._slot: contextlib.ExitStack = contextlib.ExitStack()
-        self._turn: asyncio.Task[None] | None = None
-        self._watchdog: asyncio.TimerHandle | None = None
-        self._waited_s = 0.0
         kind, options = multipart.parse_options_header(self.request.headers.get("Content-Type", ""))
         boundary = options.get("boundary", "")
         if kind != "multipart/form-data" or not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
             raise BadRequest(f"send multipart/form-data with a boundary and the field {FIELD}")
         self._parser = multipart.PushMultipartParser(boundary)
-        slot: Slot = self.services.uploads.slot()
-        self._slot.enter_context(slot)
+        self._slot.enter_context(self.services.uploads.slot())
         self._wait()
 
     async def receive(self, chunk: bytes) -> None:
@@ -79,12 +82,16 @@ class UploadHandler(BodyHandler):
             await self._clean_up()
         self.answer({"message": "file uploaded!", "uploaded": True})
 
+    def on_finish(self) -> None:
+        """Leave nothing behind."""
+        self._ending = asyncio.create_task(self._clean_up())
+        self._ending.add_done_callback(lambda _: super(UploadHandler, self).on_finish())
+
     def on_connection_close(self) -> None:
         """Leave nothing behind of an upload that was cut."""
         if self.failure is None:
             logger.info("an upload was cut after %d bytes", self.size)
-        self._closing = asyncio.create_task(self._clean_up())
-        self._closing.add_done_callback(lambda _: super(UploadHandler, self).on_connection_close())
+        self.on_finish()
 
     async def open_file(self) -> None:
         """Begin a file."""
@@ -156,8 +163,13 @@ class UploadHandler(BodyHandler):
         await self._cancel()
         self.refuse(error)
 
+    async def _raise_failure(self, *_: Any) -> None:
+        await self._clean_up()
+        await super()._raise_failure()
+
     async def _clean_up(self) -> None:
-        self._stop_waiting()
+        if self._watchdog:
+            self._watchdog.cancel()
         if self._turn:
             await asyncio.wait([self._turn])
         await self._cancel()
