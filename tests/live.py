@@ -115,8 +115,9 @@ class Live:
 
     def files(self, folder: str = "") -> list[str]:
         """Return what the storage holds below a folder."""
-        root = self.storage / folder
-        return sorted(path.relative_to(self.storage).as_posix() for path in root.rglob("*") if not path.is_dir())
+        # Not rglob: it fails when a folder goes while it looks.
+        found = [Path(top) / name for top, _, names in os.walk(self.storage / folder) for name in names]
+        return sorted(path.relative_to(self.storage).as_posix() for path in found)
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of its workers."""

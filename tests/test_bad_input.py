@@ -8,6 +8,7 @@ import json
 import pickle
 import random
 import re
+import signal
 import socket
 import ssl
 import struct
@@ -170,6 +171,13 @@ def read_to_end(connection: socket.socket) -> bytes:
     except (ConnectionError, ssl.SSLEOFError):
         pass
     return received
+
+
+def finish(connection: socket.socket) -> None:
+    """End a connection with FIN, without TLS's goodbye, and wait for the server to end it too."""
+    connection.shutdown(socket.SHUT_WR)
+    read_to_end(connection)
+    connection.close()
 
 
 def reset(connection: socket.socket) -> None:
@@ -885,7 +893,7 @@ def test_a_body_shorter_than_its_length_leaves_nothing(server: Live) -> None:
 
 @keeps_nothing
 @pytest.mark.parametrize("url", ["url", "upload_url"])
-@pytest.mark.parametrize("end", [socket.socket.close, reset], ids=["fin", "rst"])
+@pytest.mark.parametrize("end", [finish, reset], ids=["fin", "rst"])
 def test_a_hundred_cut_uploads_leave_nothing(server: Live, url: str, end: Callable[[Any], None]) -> None:
     """Wherever a connection is cut, its bytes go, its place is free again, and the next upload works."""
     target = getattr(server, url)
@@ -987,6 +995,29 @@ def test_too_many_uploads_at_a_time_are_429(make_live: Callable[..., Live]) -> N
     assert server.upload(DATA).content == UPLOADED
     assert server.files("incoming") == []
     assert len(server.files("temp")) == 2
+    assert "Traceback" not in server.log
+
+
+def test_a_server_that_is_going_down_takes_no_upload(make_live: Callable[..., Live]) -> None:
+    """While it finishes what it has, it tells the others to come again."""
+    server = make_live()
+    body = form(part(DATA))
+    request = head("POST", UPLOADS, Content_Type=MULTIPART, Content_Length=len(body)) + body
+    with server.connect(server.upload_url) as first, server.connect(server.upload_url) as second:
+        second.sendall(head("GET", "/test"))
+        assert read_answer(second).status_code == 200
+        first.sendall(request[: len(request) // 2])
+        wait_until(lambda: server.files("incoming"))
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "draining" in server.log)
+        second.sendall(request)
+        response = read_answer(second)
+        refused(response, 503, "unavailable")
+        assert int(response.headers["Retry-After"]) > 0
+        first.sendall(request[len(request) // 2 :])
+        assert read_answer(first).content == UPLOADED
+    assert server.stop() == 0
+    assert len(server.files()) == 1
     assert "Traceback" not in server.log
 
 
@@ -1118,7 +1149,7 @@ def test_a_model_that_is_no_hash_is_400(server: Live, name: str) -> None:
 
 @keeps_nothing
 @pytest.mark.parametrize("url", ["url", "upload_url"])
-@pytest.mark.parametrize("end", [socket.socket.close, reset], ids=["fin", "rst"])
+@pytest.mark.parametrize("end", [finish, reset], ids=["fin", "rst"])
 @pytest.mark.parametrize(
     "data",
     [
@@ -1136,12 +1167,9 @@ def test_what_is_no_tls_is_no_harm(server: Live, url: str, end: Callable[[Any], 
     connection = socket.create_connection((target.host, target.port), timeout=10)
     try:
         connection.sendall(data)
-        if data and end is not reset:
-            connection.shutdown(socket.SHUT_WR)
-            assert b"HTTP" not in read_to_end(connection)
+        end(connection)
     except ConnectionError:
-        pass
-    end(connection)
+        connection.close()  # the server was faster
 
 
 @keeps_nothing

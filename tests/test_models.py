@@ -1,0 +1,111 @@
+"""Real model files load and answer, whatever version of Keras wrote them."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from spectrogram_predictor import models, recipe
+from spectrogram_predictor.errors import UnsupportedMedia
+from tests.conftest import build_model, csv_row, wav
+
+# Keras warns of what old files say, and the formats' names of what they are.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def _keras_may_warn(caplog: pytest.LogCaptureFixture) -> Any:
+    yield
+    caplog.clear()
+
+
+@pytest.mark.material
+def test_the_public_models_answer_as_they_should(material: Path) -> None:
+    """Sixteen files of ten authors, Keras 2.1 to 3.14: their known answers to zeros."""
+    described = json.loads((material / "models.json").read_text())
+    assert len(described) == 16
+    for one in described:
+        path = material / "models" / one["file"]
+        model = models.load(path, path.suffix.removeprefix("."))
+        assert [list(shape) for shape in model.shapes] == one["input_shapes"]
+        answer = model([np.zeros((1, *(size or 1 for size in shape)), np.float32) for shape in model.shapes])
+        assert answer.shape == (1, one["output"][0])
+        if one["zeros_pred_keras3"] is not None:
+            np.testing.assert_allclose(answer[0], one["zeros_pred_keras3"], atol=1e-5, err_msg=one["file"])
+
+
+@pytest.mark.material
+def test_what_is_no_model_is_refused(material: Path) -> None:
+    """Pointers and a file without a model."""
+    for path in sorted((material / "bad").iterdir()):
+        with pytest.raises(UnsupportedMedia):
+            models.load(path, path.suffix.removeprefix("."))
+
+
+def lstm(path: Path) -> Path:
+    import keras
+
+    keras.utils.set_random_seed(5)
+    keras.Sequential([keras.layers.Input((4, 3)), keras.layers.LSTM(2)]).save(path)
+    return path
+
+
+def with_time_major(text: str | bytes, value: bool) -> bytes:
+    config = json.loads(text)
+    (layer,) = [layer for layer in config["config"]["layers"] if layer["class_name"] == "LSTM"]
+    layer["config"]["time_major"] = value
+    return json.dumps(config).encode()
+
+
+def make_legacy(path: Path, value: bool) -> None:
+    """Write the argument that Keras 2 wrote into a file of either format."""
+    if path.suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = with_time_major(file.attrs["model_config"], value)
+        return
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, with_time_major(data, value) if name == "config.json" else data)
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+def test_a_legacy_argument_is_accepted_where_it_changes_nothing(tmp_path: Path, ending: str) -> None:
+    """``time_major=False`` is Keras 3's only way; ``True`` would be another model and is refused by name."""
+    path = lstm(tmp_path / f"model.{ending}")
+    inputs = [np.random.default_rng(1).standard_normal((1, 4, 3)).astype(np.float32)]
+    before = models.load(path, ending)(inputs)
+    make_legacy(path, False)
+    np.testing.assert_array_equal(models.load(path, ending)(inputs), before)
+    make_legacy(path, True)
+    with pytest.raises(UnsupportedMedia, match="time_major"):
+        models.load(path, ending)
+
+
+@pytest.mark.parametrize(
+    "kinds", [["features", "picture"], ["picture", "features"], ["picture"], ["features"]], ids="-".join
+)
+def test_inputs_are_matched_by_rank_and_shape(tmp_path: Path, kinds: list[str]) -> None:
+    """Both orders give the same answer; one kind alone works too."""
+    build_model(kinds).save(tmp_path / "model.keras")
+    build_model(sorted(kinds)).save(tmp_path / "sorted.keras")
+    answers = []
+    for name in ("model", "sorted"):
+        model = models.load(tmp_path / f"{name}.keras", "keras")
+        answers.append(model(recipe.inputs(model.shapes, wav(), csv_row())))
+    assert answers[0].shape == (1, 10)
+    np.testing.assert_array_equal(*answers)
+
+
+def test_the_picture_has_the_model_s_size_and_channels() -> None:
+    """Height, width and channels are the model's; None takes the spectrogram's own."""
+    shapes: list[recipe.Shape] = [(24, 32, 1), (24, 32, 3), (24, 32), (None, None, 1), (7,), (7, 1)]
+    made = recipe.inputs(shapes, wav(), csv_row([1.0] * 7))
+    expected = [(1, 24, 32, 1), (1, 24, 32, 3), (1, 24, 32), (1, 128, 44, 1), (1, 7), (1, 7, 1)]
+    assert [array.shape for array in made] == expected
+    assert all(array.dtype == np.float32 for array in made)
