@@ -67,12 +67,14 @@ def test_silence_has_no_picture() -> None:
 
 @pytest.mark.material
 def test_the_features_are_those_of_the_public_table(material: Path) -> None:
-    """Within 1 % for a shared song; means that are zero but for rounding within a thousandth of their spread."""
+    """Within 1 % for a shared song; 3 % for the mean of the two waveforms, which is almost zero."""
     import pandas as pd
 
     table = pd.read_csv(material / "features_30_sec.csv").set_index("filename").drop(columns="label")
     y = audio.decode((material / "songs" / "rock.00000.wav").read_bytes())
     row = pd.Series(audio.gtzan_features(y), table.columns)
-    difference = (row - table.loc["rock.00000.wav"]).abs()
-    scale = np.maximum(table.loc["rock.00000.wav"].abs(), 0.1 * table.std())
-    assert (difference / scale).max() < 0.01
+    expected = table.loc["rock.00000.wav"]
+    error = ((row - expected) / expected).abs()
+    near_zero = ["harmony_mean", "perceptr_mean"]
+    assert error[near_zero].max() < 0.03
+    assert error.drop(near_zero).max() < 0.01

@@ -4,7 +4,6 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -14,14 +13,8 @@ from spectrogram_predictor import models, recipe
 from spectrogram_predictor.errors import UnsupportedMedia
 from tests.conftest import build_model, csv_row, wav
 
-# Keras warns of what old files say, and the formats' names of what they are.
+# Keras warns of what old files say.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-@pytest.fixture(autouse=True)
-def _keras_may_warn(caplog: pytest.LogCaptureFixture) -> Any:
-    yield
-    caplog.clear()
 
 
 @pytest.mark.material
