@@ -137,7 +137,12 @@ class WorkerPool(Executor):
 
     def _start(self, number: int) -> "_Worker | None":
         while not self._closing.is_set():
-            worker = _Worker(self._initializer, self._settings)
+            try:
+                worker = _Worker(self._initializer, self._settings)
+            except OSError as error:
+                logger.error("worker %d cannot be started: %s", number, error)
+                self._closing.wait(_RESTART_PAUSE_S)
+                continue
             self._workers[number] = worker
             if self._closing.is_set():
                 worker.interrupt()
@@ -158,16 +163,16 @@ class _Worker:
     """One process, as its thread in the server sees it."""
 
     def __init__(self, initializer: str, settings: PredictionSettings) -> None:
+        arguments = [initializer, str(settings.threads), str(settings.cached_models)]
         ours, theirs = socket.socketpair()
-        with theirs:
-            arguments = [initializer, str(settings.threads), str(settings.cached_models)]
+        with ours, theirs:
             self._process = subprocess.Popen(  # noqa: S603  # our own module
                 [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), *arguments],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=_environment(settings.threads),
             )
-        self._connection = Connection(ours.detach())
+            self._connection = Connection(ours.detach())
         self._ready = False
         self.pid = self._process.pid
 

@@ -123,6 +123,22 @@ def test_workers_do_not_know_the_secrets(pool: WorkerPool) -> None:
     assert pool.submit(secrets).result(60) == []
 
 
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No room for another process now is no reason to do without it for ever."""
+    wait_until(lambda: len(pool.pids) == 2)
+    monkeypatch.setattr("spectrogram_predictor.workers.sys.executable", "/nonexistent")
+    killed = pool.pids
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "cannot be started" in caplog.text)
+    monkeypatch.undo()
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    assert pool.submit(echo, 1).result(60) == 1
+    caplog.clear()
+
+
 def test_shutdown_leaves_no_process(pool: WorkerPool) -> None:
     """Not even a busy one."""
     wait_until(lambda: len(pool.pids) == 2)
