@@ -1,125 +1,106 @@
-"""Uploads: their speed beside Express and multer, their memory beside a small upload's."""
+"""A large upload over TLS: this server, hashing, beside Express with multer, not hashing."""
 
-import functools
+import multiprocessing
 import os
-import secrets
-from collections.abc import Callable, Iterator
+import shutil
+import socket
+import ssl
+import statistics
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
-from benchmarks import node, processes
-from benchmarks.report import Row, alternate, verdict
-from spectrogram_predictor.certificates import CERTIFICATE
-from tests.live import Live, wait_until
+from benchmarks import servers
+from benchmarks.table import Row
 
 MIB = 2**20
 
-SPEED_TARGET = 2.2
-MEMORY_TARGET_MIB = 32
+_BLOCK = os.urandom(MIB)
+_HEAD = b'--bench\r\nContent-Disposition: form-data; name="model"; filename="model"\r\n\r\n'
+_TAIL = b"\r\n--bench--\r\n"
+
+
+def throughput(folder: Path, certs: Path, size: int, rounds: int) -> Row:
+    """Compare the two servers, in turn."""
+    name, target = f"upload of {size // MIB} MiB over TLS [MiB/s]", "at least 2.2"
+    modules = folder / "node"
+    if reason := servers.install_multer(modules):
+        return Row(name, "", f"Express + multer: skipped, {reason}", None, target)
+    with servers.ours(folder, certs) as ours, servers.multer(folder, certs, modules) as theirs:
+        results: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(rounds):
+            results["ours"].append(size / MIB / send(ours.urls[1], size))
+            _sweep(ours.urls[0], certs)
+            results["theirs"].append(size / MIB / send(theirs.urls[0], size))
+            shutil.rmtree(folder / "multer")
+            (folder / "multer").mkdir()
+    us, them = (statistics.median(results[who]) for who in ("ours", "theirs"))
+    return Row(name, f"{us:.0f}, with SHA-256", f"Express + multer: {them:.0f}", us / them, target)
+
+
+def memory(folder: Path, certs: Path, small: int, large: int) -> Row:
+    """Compare the server's peak memory for a small and a large upload, each on a fresh server."""
+    peaks = []
+    for size in (small, large):
+        with servers.ours(folder, certs) as ours, _peak(ours) as peak:
+            send(ours.urls[1], size)
+        peaks.append(peak[0])
+        shutil.rmtree(folder / "storage")
+    difference = (peaks[1] - peaks[0]) / MIB
+    name = f"server's peak memory [MiB], {small // MIB} MiB and {large // MIB} MiB uploaded"
+    shown = f"{large // MIB} MiB: {peaks[1] / MIB:.0f}", f"{small // MIB} MiB: {peaks[0] / MIB:.0f}"
+    return Row(name, *shown, difference, "at most 32 more", unit=" MiB")
+
+
+def send(url: str, size: int) -> float:
+    """Send an upload from a process of its own; return the seconds until it was answered."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_send, (url, size))
+
+
+def _send(url: str, size: int) -> float:
+    address = urlsplit(url)
+    context = ssl._create_unverified_context()
+    length = len(_HEAD) + size + len(_TAIL)
+    request = (
+        f"POST /nodemodeluploads HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {length}\r\n"
+        "Content-Type: multipart/form-data; boundary=bench\r\n\r\n"
+    )
+    with context.wrap_socket(socket.create_connection((address.hostname, address.port))) as connection:
+        began = time.monotonic()
+        connection.sendall(request.encode() + _HEAD)
+        for _ in range(size // MIB):
+            connection.sendall(_BLOCK)
+        connection.sendall(_TAIL)
+        answer = connection.recv(65536)
+        seconds = time.monotonic() - began
+    assert b" 200 " in answer.split(b"\r\n")[0], answer
+    return seconds
+
+
+def _sweep(url: str, certs: Path) -> None:
+    with urlopen(f"{url}/hashmodels", context=ssl.create_default_context(cafile=certs / "server.crt")) as answer:
+        assert answer.status == 200
 
 
 @contextmanager
-def our_server(folder: Path, certs: Path, **settings: Any) -> Iterator[Live]:
-    """Run a fresh server; yield it once its workers are up, so that none of them starts in a measurement."""
-    live = Live(folder, certs, secrets.token_hex(32), {"prediction__workers": 1, **settings})
-    live.start()
+def _peak(process: servers.Process) -> Iterator[list[int]]:
+    peak = [0]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            peak[0] = max(peak[0], process.rss_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     try:
-        wait_until(lambda: len(live.log.split(" is process ")) > live_workers(live), timeout_s=180)
-        yield live
+        yield peak
     finally:
-        live.stop()
-
-
-def speed(folder: Path, certs: Path, size: int, rounds: int, say: Callable[[str], None]) -> Row:
-    """Send a file to our upload port and to Node's, in turn.
-
-    Parameters
-    ----------
-    folder : Path
-        On the disk that both write to.
-    certs : Path
-        The certificate of both.
-    size : int > 0
-        Bytes of the file.
-    rounds : int > 0
-        How often.
-    say : callable
-        Told of the progress.
-    """
-    name, target = f"upload of {_size(size)} over TLS", f">= {SPEED_TARGET}"
-    try:
-        versions = node.install()
-    except node.Missing as error:
-        return Row(name, "", "", "", target, f"skipped: {error}")
-    theirs_folder = folder / "multer"
-    theirs_folder.mkdir()
-    with our_server(folder, certs) as live, node.serving(certs, theirs_folder) as theirs_url:
-        ours, theirs = alternate(
-            rounds,
-            lambda: _send_to_ours(live, certs, size) / MIB,
-            lambda: _send(theirs_url, theirs_folder, certs, size) / MIB,
-            lambda text: say(f"{name}, MiB/s: {text}"),
-        )
-    ratio = ours / theirs
-    return Row(
-        name,
-        f"{ours:.0f} MiB/s",
-        f"{theirs:.0f} MiB/s ({versions})",
-        f"{ratio:.2f}",
-        target,
-        verdict(ratio >= SPEED_TARGET),
-    )
-
-
-def memory(folder: Path, certs: Path, small: int, large: int, rounds: int, say: Callable[[str], None]) -> Row:
-    """Send a large file and a small one to a fresh server each; compare what the server had resident at most.
-
-    Parameters
-    ----------
-    folder, certs, rounds, say
-        As for `speed`.
-    small, large : int > 0
-        Bytes of the two files.
-    """
-    name = f"server's peak memory, upload of {_size(large)}"
-    measure = functools.partial(_peak_mib, folder, certs)
-    most, least = alternate(
-        rounds, lambda: measure(large), lambda: measure(small), lambda text: say(f"{name}, MiB: {text}")
-    )
-    return Row(
-        name,
-        f"{most:.1f} MiB",
-        f"{least:.1f} MiB (upload of {_size(small)})",
-        f"{most / least:.2f} ({most - least:+.1f} MiB)",
-        f"<= +{MEMORY_TARGET_MIB} MiB",
-        verdict(most - least <= MEMORY_TARGET_MIB),
-    )
-
-
-def _peak_mib(folder: Path, certs: Path, size: int) -> float:
-    with our_server(folder, certs) as live:
-        processes.reset_peak(live.process.pid)
-        _send_to_ours(live, certs, size)
-        return processes.peak_rss(live.process.pid) / MIB
-
-
-def _send_to_ours(live: Live, certs: Path, size: int) -> float:
-    """Send, let the sweep delete what nobody registered, return bytes per second."""
-    rate = _send(live.upload_url, live.storage / "temp", certs, size, delete=False)
-    wait_until(lambda: live.http.get(f"{live.url}/hashmodels").is_success and not live.files("temp"))
-    return rate
-
-
-def _send(url: str, received: Path, certs: Path, size: int, delete: bool = True) -> float:
-    os.sync()  # nothing of the run before is left to write
-    took_s = processes.run_module("benchmarks.load", "upload", url, certs / CERTIFICATE, size)
-    files = [path for path in received.rglob("*") if path.is_file()]
-    assert [path.stat().st_size for path in files] == [size], files
-    if delete:
-        files[0].unlink()
-    return size / took_s
-
-
-def _size(size: int) -> str:
-    return f"{size // 2**30} GiB" if size % 2**30 == 0 else f"{size // MIB} MiB"
+        done.set()
+        watcher.join()
