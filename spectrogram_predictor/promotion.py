@@ -75,7 +75,7 @@ class Promoter:
         self._trials: dict[str, int] = {}
 
     async def sweep(self, patience_s: float | None = None) -> list[str]:
-        """Sweep the storage once; return the digests that were promoted, in order of their keys.
+        """Sweep the storage once; return the digests that were promoted, each once.
 
         Sweeps of one server never overlap. A call during a sweep waits for the next one, which sees everything
         that was there at the time of the call; all such calls share it.
@@ -103,19 +103,19 @@ class Promoter:
     async def _sweep_alone(self) -> list[str]:
         async with self._lock:
             self._next = None
-            promoted: list[str] = []
+            promoted: dict[str, None] = {}
             entries = await self._backend.list(storage.TEMP)
             self._forget_all_but(entries)
             for entry in entries:
                 try:
                     if digest := await self._settle(entry):
-                        promoted.append(digest)
+                        promoted[digest] = None
                 except SpectrogramPredictorError as error:
                     # If it is gone, another server has settled it meanwhile.
                     if await self._backend.stat(entry.key):
                         logger.warning("%s stays for the next sweep: %s", entry.key, error)
             await self._expire()
-            return promoted
+            return list(promoted)
 
     def _forget_all_but(self, entries: Sequence[Entry]) -> None:
         present = {entry.key for entry in entries}
