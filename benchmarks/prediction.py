@@ -61,7 +61,7 @@ def compare(folder: Path, certs: Path, count: int, rounds: int) -> list[Row]:
         for _ in range(rounds):
             before = server.cpu_s()
             ours.append(_ask(server.urls[0], body, count, CONCURRENCY))
-            cpu.append((server.cpu_s() - before) / count)
+            cpu.append((server.cpu_s() - before) / (count + CONCURRENCY))
             kernel.append(_loop("kernel", given, count)["cpu_s"])
             theirs.append(1 / _loop("original", given, max(5, count // 20))["wall_s"])
     us, them = statistics.median(ours), statistics.median(theirs)

@@ -3,12 +3,18 @@
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from spectrogram_predictor.certificates import CERTIFICATE
 
 TOKEN = "a token for the benchmarks"
 
@@ -31,14 +37,15 @@ class Process:
         tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
         return [int(pid) for task in tasks for pid in task.read_text().split()]
 
-    def rss_bytes(self) -> int:
-        """Return the memory of the process itself, without its workers."""
-        return 1024 * int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())[1])  # type: ignore[index]
+    def peak_bytes(self) -> int:
+        """Return the most memory that the process itself, without its workers, has had."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
 
 
 @contextmanager
 def ours(folder: Path, certs: Path, **settings: Any) -> Iterator[Process]:
-    """Run this server on free ports; its addresses are [API, uploads]."""
+    """Run this server on free ports and wait for its worker; its addresses are [API, uploads]."""
     values = {
         "server.api_port": 0,
         "server.upload_port": 0,
@@ -51,6 +58,9 @@ def ours(folder: Path, certs: Path, **settings: Any) -> Iterator[Process]:
     for key, value in values.items():
         command += ["--set", f"{key}={value}"]
     with _run(command, 2, folder / "server.log") as process:
+        context = ssl.create_default_context(cafile=certs / CERTIFICATE)
+        while not _ready(process.urls[0], context):
+            time.sleep(0.2)
         yield process
 
 
@@ -91,6 +101,14 @@ def _run(command: list[str], addresses: int, log: Path) -> Iterator[Process]:
     finally:
         process.terminate()
         process.wait()
+
+
+def _ready(url: str, context: ssl.SSLContext) -> bool:
+    try:
+        with urlopen(f"{url}/readyz", context=context):
+            return True
+    except HTTPError:
+        return False
 
 
 def _cpu_s(pid: int) -> float:

@@ -6,10 +6,7 @@ import shutil
 import socket
 import ssl
 import statistics
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -30,7 +27,10 @@ def throughput(folder: Path, certs: Path, size: int, rounds: int) -> Row:
     modules = folder / "node"
     if reason := servers.install_multer(modules):
         return Row(name, "", f"Express + multer: skipped, {reason}", None, target)
-    with servers.ours(folder, certs) as ours, servers.multer(folder, certs, modules) as theirs:
+    with (
+        servers.ours(folder, certs, prediction__workers=1) as ours,
+        servers.multer(folder, certs, modules) as theirs,
+    ):
         results: dict[str, list[float]] = {"ours": [], "theirs": []}
         for _ in range(rounds):
             results["ours"].append(size / MIB / send(ours.urls[1], size))
@@ -46,9 +46,9 @@ def memory(folder: Path, certs: Path, small: int, large: int) -> Row:
     """Compare the server's peak memory for a small and a large upload, each on a fresh server."""
     peaks = []
     for size in (small, large):
-        with servers.ours(folder, certs) as ours, _peak(ours) as peak:
+        with servers.ours(folder, certs, prediction__workers=1) as ours:
             send(ours.urls[1], size)
-        peaks.append(peak[0])
+            peaks.append(ours.peak_bytes())
         shutil.rmtree(folder / "storage")
     difference = (peaks[1] - peaks[0]) / MIB
     name = f"server's peak memory [MiB], {small // MIB} MiB and {large // MIB} MiB uploaded"
@@ -58,6 +58,8 @@ def memory(folder: Path, certs: Path, small: int, large: int) -> Row:
 
 def send(url: str, size: int) -> float:
     """Send an upload from a process of its own; return the seconds until it was answered."""
+    # What an earlier round left unwritten is not this one's.
+    os.sync()
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_send, (url, size))
@@ -86,21 +88,3 @@ def _send(url: str, size: int) -> float:
 def _sweep(url: str, certs: Path) -> None:
     with urlopen(f"{url}/hashmodels", context=ssl.create_default_context(cafile=certs / "server.crt")) as answer:
         assert answer.status == 200
-
-
-@contextmanager
-def _peak(process: servers.Process) -> Iterator[list[int]]:
-    peak = [0]
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.05):
-            peak[0] = max(peak[0], process.rss_bytes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watcher.join()

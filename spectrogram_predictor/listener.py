@@ -1,7 +1,7 @@
 """A TLS port: accept, wrap, hand to Tornado's HTTP server.
 
 Tornado reads one TLS record (16 KiB) at a time and passes each on by itself; `BulkStream` fills its buffer with
-all that has arrived first. A large upload is six times faster for it (``make bench``).
+all that has arrived first.
 """
 
 import socket
