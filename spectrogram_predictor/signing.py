@@ -7,7 +7,6 @@ never sees where bytes come from or go to.
 
 import hmac
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -44,7 +43,7 @@ class Keys:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read SIGNING_TOKEN, and SIGNING_TOKEN_PREVIOUS (separated by commas or spaces).
+        """Read SIGNING_TOKEN, and SIGNING_TOKEN_PREVIOUS (separated by commas).
 
         Raises
         ------
@@ -57,8 +56,8 @@ class Keys:
                 "SIGNING_TOKEN is not set: everything is signed with it. "
                 'Set it in the environment, for instance export SIGNING_TOKEN="$(openssl rand -hex 32)"'
             )
-        previous = re.split(r"[,\s]+", environ.get("SIGNING_TOKEN_PREVIOUS", ""))
-        return cls(current, tuple(key for key in previous if key))
+        previous = environ.get("SIGNING_TOKEN_PREVIOUS", "").split(",")
+        return cls(current, tuple(key.strip() for key in previous if key.strip()))
 
     def signer(self) -> itsdangerous.Signer:
         """Return the signer of uploads."""

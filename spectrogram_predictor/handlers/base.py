@@ -183,7 +183,10 @@ class BaseHandler(RequestHandler):
 
     def on_connection_close(self) -> None:
         """Count down: the client has gone."""
+        self._received.clear()
         self.services.in_flight.discard(self)
+        # Without it Tornado waits for the rest of the body for ever, and keeps what came.
+        super().on_connection_close()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer ``{"msg", "code"}``; what is not in our tree is an opaque 500."""

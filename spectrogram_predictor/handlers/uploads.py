@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import multipart
 from tornado.http1connection import HTTP1Connection
+from tornado.web import RequestHandler
 
 from spectrogram_predictor.errors import BadRequest, SpectrogramPredictorError, UnsupportedMedia
 from spectrogram_predictor.handlers.base import BaseHandler, Services
@@ -92,6 +93,7 @@ class UploadHandler(BaseHandler):
         if self.failure is None:
             logger.info("an upload was cut after %d bytes", self.size)
         self.on_finish()
+        RequestHandler.on_connection_close(self)
 
     async def open_file(self) -> None:
         """Begin a file."""
