@@ -15,7 +15,6 @@ from typing import Any
 from spectrogram_predictor import storage
 from spectrogram_predictor.config import PromotionSettings
 from spectrogram_predictor.errors import (
-    DeadlineExceeded,
     ModelNotFound,
     SpectrogramPredictorError,
     Unprocessable,
@@ -32,7 +31,7 @@ Inspect = Callable[[str, str, str], Awaitable[dict[str, Any]]]
 """Load the model at a storage key, with this digest, in this format; return what it is, or raise."""
 
 MAX_TRIAL_LOADS = 3
-"""How often a file may take a worker down with it, or out of time, before it is rejected."""
+"""How often a file may take a worker down with it before it is rejected."""
 
 _MAGIC = {"h5": b"\x89HDF\r\n\x1a\n", "keras": b"PK\x03\x04"}
 _REFUSALS = (UnsupportedMedia, Unprocessable)
@@ -188,7 +187,8 @@ class Promoter:
             if await self._backend.stat(key):
                 await self._reject(key, digest, error.message)
             return None
-        except (WorkerLost, DeadlineExceeded) as error:
+        except WorkerLost as error:
+            # Not DeadlineExceeded: that counts time in the queue, which is no fault of the file.
             self._trials[digest] = self._trials.get(digest, 0) + 1
             if self._trials[digest] < MAX_TRIAL_LOADS:
                 raise

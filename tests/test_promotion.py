@@ -12,7 +12,7 @@ from tornado.ioloop import IOLoop
 
 from backends.local import LocalBackend
 from spectrogram_predictor.config import PromotionSettings, UploadSettings
-from spectrogram_predictor.errors import Unprocessable, WorkerLost
+from spectrogram_predictor.errors import DeadlineExceeded, Unprocessable, WorkerLost
 from spectrogram_predictor.promotion import MAX_TRIAL_LOADS, Promoter
 from spectrogram_predictor.registry import Registration, Registry
 from spectrogram_predictor.uploads import Uploads
@@ -194,6 +194,20 @@ async def test_a_worker_lost_in_the_trial_is_tried_again(house: House, caplog: p
     for _ in range(MAX_TRIAL_LOADS):
         await house.promoter.sweep()
     assert f"rejected/{digest}.json" in house.files()
+    caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_slow_workers_cost_no_model(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """However often the trial load has no time, the file stays and is promoted when there is some."""
+    digest = sha256(HDF5)
+    await house.registry.register(Registration(digest))
+    await house.receive(HDF5)
+    house.refusal = DeadlineExceeded("busy")
+    for _ in range(MAX_TRIAL_LOADS + 2):
+        assert await house.promoter.sweep() == []
+    house.refusal = None
+    assert await house.promoter.sweep() == [digest]
     caplog.clear()
 
 
