@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _THREADS = 8
 _CHUNK = 2**20
+_SYNC_BYTES = 2**26
 _STALE_S = 3600.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _GONE = (FileNotFoundError, NotADirectoryError)
@@ -212,12 +213,17 @@ class LocalBackend(Backend):
 
 
 class _LocalWriter(Writer):
-    """A file that grows in place, inside a folder of its own."""
+    """A file that grows in place, inside a folder of its own.
+
+    The disk begins with what is there while the rest arrives, so that there is little to wait for in `commit`.
+    """
 
     def __init__(self, backend: LocalBackend, path: Path) -> None:
         self._backend = backend
         self._path = path
         self._file: BinaryIO | None = None
+        self._unsynced = 0
+        self._syncing: asyncio.Future[None] | None = None
         backend._make_folder(path.parent)
         self._file = path.open("xb", buffering=0)
 
@@ -229,8 +235,15 @@ class _LocalWriter(Writer):
                 view = view[self._file.write(view) :]
 
         await self._backend._run(write)
+        self._unsynced += len(data)
+        if self._unsynced >= _SYNC_BYTES and (self._syncing is None or self._syncing.done()):
+            await self._synced()
+            self._unsynced = 0
+            self._syncing = asyncio.ensure_future(self._backend._run(self._sync))
 
     async def commit(self) -> None:
+        await self._synced()
+
         def commit() -> None:
             assert self._file is not None
             os.fsync(self._file.fileno())
@@ -242,6 +255,8 @@ class _LocalWriter(Writer):
     async def cancel(self) -> None:
         if self._file is None:
             return
+        if self._syncing:
+            await asyncio.wait([self._syncing])
 
         def cancel() -> None:
             self._close()
@@ -249,6 +264,15 @@ class _LocalWriter(Writer):
             self._backend._remove_empty_folders(self._path.parent)
 
         await self._backend._run(cancel)
+
+    def _sync(self) -> None:
+        assert self._file is not None
+        os.fdatasync(self._file.fileno())
+
+    async def _synced(self) -> None:
+        """Wait for the disk, and raise what it had to say: it says it only once."""
+        if self._syncing:
+            await self._syncing
 
     def _close(self) -> None:
         if self._file is not None:

@@ -17,8 +17,10 @@ from benchmarks.table import Row
 MIB = 2**20
 
 _BLOCK = os.urandom(MIB)
-_HEAD = b'--bench\r\nContent-Disposition: form-data; name="model"; filename="model"\r\n\r\n'
-_TAIL = b"\r\n--bench--\r\n"
+# As long as curl's and the browsers' are: both servers search the body for it.
+_BOUNDARY = b"------------------------d74496d66958873e"
+_HEAD = b"--" + _BOUNDARY + b'\r\nContent-Disposition: form-data; name="model"; filename="model"\r\n\r\n'
+_TAIL = b"\r\n--" + _BOUNDARY + b"--\r\n"
 
 
 def throughput(folder: Path, certs: Path, size: int, rounds: int) -> Row:
@@ -71,7 +73,7 @@ def _send(url: str, size: int) -> float:
     length = len(_HEAD) + size + len(_TAIL)
     request = (
         f"POST /nodemodeluploads HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {length}\r\n"
-        "Content-Type: multipart/form-data; boundary=bench\r\n\r\n"
+        f"Content-Type: multipart/form-data; boundary={_BOUNDARY.decode()}\r\n\r\n"
     )
     with context.wrap_socket(socket.create_connection((address.hostname, address.port))) as connection:
         began = time.monotonic()

@@ -121,7 +121,7 @@ class Server:
         await self._backend.close()
 
     def _listen(self, app: Application, certificate: ServerCertificate, port: int) -> Listener:
-        listener = Listener(app, certificate.context, self._settings.server.host, port)
+        listener = Listener(app, certificate, self._settings.server.host, port)
         self._stack.append(listener.stop)
         return listener
 

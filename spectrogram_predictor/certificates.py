@@ -29,7 +29,7 @@ class ServerCertificate:
     Attributes
     ----------
     context : ssl.SSLContext
-        TLS 1.2 and later; new connections see a renewed certificate after `refresh`.
+        TLS 1.2 and later; another one after `refresh` has found a renewed certificate.
 
     Raises
     ------
@@ -62,8 +62,8 @@ class ServerCertificate:
         if stamp == self._seen:
             return
         try:
-            _context(self._certificate, self._key)
-            self.context.load_cert_chain(self._certificate, self._key)
+            # Not into the old context: OpenSSL keeps one of each key type, and the old one would stay.
+            self.context = _context(self._certificate, self._key)
         except (ssl.SSLError, OSError) as error:
             logger.warning("the changed certificate cannot be used yet: %s", error)
             return

@@ -1,47 +1,27 @@
-"""A TLS port: accept, wrap, hand to Tornado's HTTP server.
+"""A TLS port: accept, wrap, hand to Tornado's HTTP server."""
 
-Tornado reads one TLS record (16 KiB) at a time and passes each on by itself; `BulkStream` fills its buffer with
-all that has arrived first.
-"""
-
+import asyncio
+import logging
+import resource
 import socket
-import ssl
-from collections.abc import Callable
-from typing import Any
 
 from tornado.httpserver import HTTPServer
-from tornado.iostream import SSLIOStream
-from tornado.netutil import add_accept_handler, bind_sockets, ssl_wrap_socket
+from tornado.netutil import bind_sockets
 from tornado.web import Application
 
+from spectrogram_predictor.certificates import ServerCertificate
 from spectrogram_predictor.errors import ConfigError
+from spectrogram_predictor.tls import CHUNK_BYTES, TlsSocket, TlsStream
 
-CHUNK_BYTES = 2**20
+logger = logging.getLogger(__name__)
+
 MAX_BUFFER_BYTES = 8 * 2**20
+HANDSHAKE_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 3600.0
+
 _NO_LIMIT = 2**62
-
-
-class BulkStream(SSLIOStream):
-    """A TLS stream that reads as much as there is, not one record."""
-
-    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        """Fill `buf` with what has arrived; see `tornado.iostream.BaseIOStream.read_from_fd`."""
-        view = memoryview(buf)
-        filled = 0
-        while filled < len(view):
-            try:
-                count = super().read_from_fd(view[filled:])
-            except OSError:
-                # What arrived before the connection broke still counts; the next read will fail again.
-                if filled:
-                    return filled
-                raise
-            if not count:
-                # None: nothing more now. 0: the other side closed, which the next read will find again.
-                return filled or count
-            filled += count
-        return filled
+_AT_ONCE = 64
+_PAUSE_S = 0.5
 
 
 class Listener:
@@ -51,8 +31,8 @@ class Listener:
     ----------
     app : tornado.web.Application
         What it serves; limits on bodies are its handlers' business.
-    context : ssl.SSLContext
-        The certificate.
+    certificate : ServerCertificate
+        Each connection gets the one that is current when it is accepted.
     host, port
         Where; port 0 takes a free one.
 
@@ -62,8 +42,8 @@ class Listener:
         The port cannot be had.
     """
 
-    def __init__(self, app: Application, context: ssl.SSLContext, host: str, port: int) -> None:
-        self._context = context
+    def __init__(self, app: Application, certificate: ServerCertificate, host: str, port: int) -> None:
+        self._certificate = certificate
         self._server = HTTPServer(
             app,
             chunk_size=CHUNK_BYTES,
@@ -76,31 +56,69 @@ class Listener:
         except OSError as error:
             raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from error
         self.port: int = self._sockets[0].getsockname()[1]
-        self._removers: list[Callable[[], None]] = []
+        self._streams: set[TlsStream] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        # The rest of the descriptors is for files and workers, and for the other port.
+        self._max_streams = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3
 
     def start(self) -> None:
         """Accept connections."""
-        self._removers = [add_accept_handler(sock, self._accept) for sock in self._sockets]
+        for sock in self._sockets:
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
 
     def stop(self) -> None:
         """Accept no more; connections that are open go on."""
-        for remove in self._removers:
-            remove()
         for sock in self._sockets:
+            if sock.fileno() >= 0:
+                asyncio.get_event_loop().remove_reader(sock)
             sock.close()
-        self._removers, self._sockets = [], []
+        self._sockets = []
 
     async def close(self) -> None:
         """Close the connections that are open."""
         await self._server.close_all_connections()
 
-    def _accept(self, connection: socket.socket, address: Any) -> None:
+    def _accept(self, sock: socket.socket) -> None:
+        """Take some of the connections that wait, so that requests under way get their turn too."""
+        for _ in range(_AT_ONCE):
+            if len(self._streams) >= self._max_streams:
+                self._pause(sock, f"{self._max_streams} connections are open")
+                return
+            try:
+                connection, address = sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(sock, str(error.strerror))
+                return
+            self._wrap(connection, address)
+
+    def _wrap(self, connection: socket.socket, address: tuple[str, int]) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wrapped = TlsSocket(connection, self._certificate.context)
+        stream = TlsStream(wrapped, self._streams.discard, max_buffer_size=MAX_BUFFER_BYTES)
+        self._streams.add(stream)
+        serving = asyncio.create_task(self._serve(stream, address))
+        self._handshakes.add(serving)
+        serving.add_done_callback(self._handshakes.discard)
+
+    async def _serve(self, stream: TlsStream, address: tuple[str, int]) -> None:
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            wrapped = ssl_wrap_socket(connection, self._context, do_handshake_on_connect=False, server_side=True)
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                await stream.wait_for_handshake()
         except OSError:
-            # The client has gone already.
-            connection.close()
-            return
-        stream = BulkStream(wrapped, max_buffer_size=MAX_BUFFER_BYTES, read_chunk_size=CHUNK_BYTES)
-        self._server.handle_stream(stream, address)
+            stream.close()
+        else:
+            # Not before: what came with the end of the handshake is only seen by a read that begins after it.
+            self._server.handle_stream(stream, address)
+
+    def _pause(self, sock: socket.socket, why: str) -> None:
+        """Let those that wait go on waiting, rather than ask the kernel for them again and again."""
+        logger.warning("port %d accepts no connections for now: %s", self.port, why)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(sock)
+        loop.call_later(_PAUSE_S, self._resume, sock)
+
+    def _resume(self, sock: socket.socket) -> None:
+        if sock in self._sockets:
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock)

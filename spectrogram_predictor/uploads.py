@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 import uuid
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -80,9 +81,9 @@ class Uploads:
         writer = await self._backend.writer(storage.incoming_key(upload_id))
         return Upload(self, self._backend, writer, upload_id)
 
-    async def update(self, digest: "hashlib._Hash", data: bytes) -> None:
-        """Hash beside the event loop."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, digest.update, data)
+    def update(self, digest: "hashlib._Hash", data: bytes) -> Awaitable[None]:
+        """Hash beside the event loop, from now on."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, digest.update, data)
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -126,7 +127,11 @@ class Upload:
         limit = self._uploads.settings.max_bytes
         if self.size > limit:
             raise TooLarge(f"the model is larger than {limit} bytes")
-        await asyncio.gather(self._uploads.update(self._digest, data), self._writer.write(data))
+        hashing = self._uploads.update(self._digest, data)
+        try:
+            await self._writer.write(data)
+        finally:
+            await hashing
 
     async def commit(self) -> str:
         """Make it durable and leave it to the sweep; return its key.

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from tornado.http1connection import HTTP1Connection
 from tornado.web import HTTPError, MissingArgumentError, RequestHandler, stream_request_body
 
 from spectrogram_predictor import errors
@@ -16,6 +17,7 @@ from spectrogram_predictor.errors import (
     MethodNotAllowed,
     NotFound,
     NotSigned,
+    QueueFull,
     SpectrogramPredictorError,
     TooLarge,
     Unavailable,
@@ -35,6 +37,11 @@ DRAIN_BYTES = 512 * 2**20
 NO_BODY_BYTES = 64 * 2**10
 """The largest body that a route which needs none puts up with."""
 
+MAX_HELD_BODIES = 8
+"""How many bodies of the largest size all requests together may hold in memory."""
+
+_SMALL_BYTES = 64 * 2**10
+
 
 @dataclass
 class Services:
@@ -44,6 +51,8 @@ class Services:
     ----------
     draining : bool
         The server is going down: it finishes what it has and takes no more.
+    held_bytes : int
+        Of bodies that are kept in memory, over all requests.
     in_flight : set
         The handlers at work.
     threads : ThreadPoolExecutor
@@ -59,14 +68,16 @@ class Services:
     predictor: Predictor
     threads: ThreadPoolExecutor
     draining: bool = False
+    held_bytes: int = 0
     in_flight: set["BaseHandler"] = field(default_factory=set)
 
 
 @stream_request_body
 class BaseHandler(RequestHandler):
-    """JSON out, every error from the one tree, bodies read within a bound.
+    """JSON out, every error from the one tree, bodies read within bounds.
 
-    A refused body is drained, up to `DRAIN_BYTES`, because a client that is still sending does not read.
+    A refused body is drained, up to `DRAIN_BYTES`, because a client that is still sending does not read. A body
+    that stalls, or comes more slowly than it may, is cut.
 
     Attributes
     ----------
@@ -81,8 +92,11 @@ class BaseHandler(RequestHandler):
         self.services = services
         self.size = 0
         self.failure: SpectrogramPredictorError | None = None
-        self._received: list[bytes] = []
+        self._received: list[bytes | bytearray] = []
+        self._held = 0
         self._refused_at = 0
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._waited_s = 0.0
         self.services.in_flight.add(self)
 
     def set_default_headers(self) -> None:
@@ -106,6 +120,8 @@ class BaseHandler(RequestHandler):
             self.begin()
         except SpectrogramPredictorError as error:
             self.refuse(error)
+        if self._length or "Transfer-Encoding" in self.request.headers:
+            self._wait()
 
     def check_route(self) -> None:
         """Refuse work while draining, and methods that are none of the route's."""
@@ -121,23 +137,37 @@ class BaseHandler(RequestHandler):
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         """Take the next bytes; never raises: the client would get a dropped connection."""
+        self._stop_waiting()
         self.size += len(chunk)
-        if self.failure:
-            if self.size - self._refused_at > DRAIN_BYTES:
-                self._answer_failure()
-            return None
-        if self.size > self.max_bytes:
+        if not self.failure and self.size > self.max_bytes:
             self.refuse(self._too_large())
-            return None
-        return self.receive(chunk)
+        if not self.failure:
+            working = self.receive(chunk)
+            if working:
+                return self._wait_after(working)
+        elif self.size - self._refused_at > DRAIN_BYTES:
+            self._answer_failure()
+        self._wait()
+        return None
 
     def receive(self, chunk: bytes) -> Awaitable[None] | None:
         """Keep the next bytes; for handlers that stream to override."""
-        self._received.append(chunk)
+        if self.services.held_bytes > MAX_HELD_BODIES * self.services.settings.server.max_body_bytes:
+            self.refuse(QueueFull("too much is being received at the same time, try again later"))
+            return None
+        self._hold(len(chunk))
+        if len(chunk) >= _SMALL_BYTES:
+            self._received.append(chunk)
+        elif self._received and isinstance(last := self._received[-1], bytearray):
+            last += chunk
+        else:
+            # A list of single bytes takes eighty times their size.
+            self._received.append(bytearray(chunk))
         return None
 
     def take_body(self) -> bytes:
         """Return the whole body, once; raise what it was refused for, if it was."""
+        self._stop_waiting()
         if self.failure:
             raise self.failure
         body = b"".join(self._received)
@@ -147,7 +177,7 @@ class BaseHandler(RequestHandler):
     def refuse(self, error: SpectrogramPredictorError) -> None:
         """Answer with an error: at once if that keeps nobody from reading it, or else after draining."""
         self.failure = error
-        self._received.clear()
+        self._let_go()
         self._refused_at = self.size
         # Once the body is through, Tornado calls the method: that is the answer then.
         setattr(self, (self.request.method or "").lower(), self._raise_failure)
@@ -179,12 +209,13 @@ class BaseHandler(RequestHandler):
 
     def on_finish(self) -> None:
         """Count down."""
+        self._stop_waiting()
+        self._let_go()
         self.services.in_flight.discard(self)
 
     def on_connection_close(self) -> None:
         """Count down: the client has gone."""
-        self._received.clear()
-        self.services.in_flight.discard(self)
+        BaseHandler.on_finish(self)
         # Without it Tornado waits for the rest of the body for ever, and keeps what came.
         super().on_connection_close()
 
@@ -208,7 +239,46 @@ class BaseHandler(RequestHandler):
     def compute_etag(self) -> None:
         """Send none: answers are small and not to be cached."""
 
+    def _hold(self, count: int) -> None:
+        self._held += count
+        self.services.held_bytes += count
+
+    def _let_go(self) -> None:
+        self._received.clear()
+        self._hold(-self._held)
+
+    def _wait(self) -> None:
+        """Cut the connection if nothing comes for long, or too little."""
+        if self._finished:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiting_since = loop.time()
+        stall_s = self.services.settings.uploads.stall_timeout_s
+        self._watchdog = loop.call_later(stall_s, self._cut, f"nothing came for {stall_s:g} s")
+
+    async def _wait_after(self, working: Awaitable[None]) -> None:
+        await working
+        self._wait()
+
+    def _stop_waiting(self) -> None:
+        if self._watchdog is None:
+            return
+        self._watchdog.cancel()
+        self._watchdog = None
+        # Only time spent waiting for the client counts, not our own disk's.
+        self._waited_s += asyncio.get_running_loop().time() - self._waiting_since
+        limits = self.services.settings.uploads
+        if self._waited_s > limits.stall_timeout_s and self.size < limits.min_bytes_per_s * self._waited_s:
+            self._cut("it came too slowly")
+
+    def _cut(self, why: str) -> None:
+        logger.info("cutting %s after %d bytes: %s", self.request.path, self.size, why)
+        connection = self.request.connection
+        assert isinstance(connection, HTTP1Connection)
+        connection.close()
+
     async def _raise_failure(self, *_: Any) -> None:
+        self._stop_waiting()
         assert self.failure
         raise self.failure
 

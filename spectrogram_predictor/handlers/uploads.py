@@ -6,7 +6,6 @@ import logging
 from typing import Any, ClassVar
 
 import multipart
-from tornado.http1connection import HTTP1Connection
 from tornado.web import RequestHandler
 
 from spectrogram_predictor.errors import BadRequest, SpectrogramPredictorError, UnsupportedMedia
@@ -20,6 +19,7 @@ logger = logging.getLogger(__name__)
 FIELD = "model"
 MAX_PREAMBLE_BYTES = 64 * 2**10
 MAX_BOUNDARY_LENGTH = 200
+MAX_SEGMENTS = 64
 
 PROMOTION_PATIENCE_S = 20.0
 """How long a signed upload waits to be promoted; the document's clients give up after 30 s."""
@@ -28,7 +28,7 @@ _OVERHEAD_BYTES = 2**20
 
 
 class UploadHandler(BaseHandler):
-    """POST /nodemodeluploads on the upload port: up to 12 files, all of them or none."""
+    """POST /nodemodeluploads on the upload port: up to 12 files, none of them if the request is refused."""
 
     max_files: ClassVar[int] = 12
 
@@ -41,8 +41,7 @@ class UploadHandler(BaseHandler):
         self._parsed = 0
         self._slot = contextlib.ExitStack()
         self._turn: asyncio.Task[None] | None = None
-        self._watchdog: asyncio.TimerHandle | None = None
-        self._waited_s = 0.0
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def max_bytes(self) -> int:
@@ -63,17 +62,18 @@ class UploadHandler(BaseHandler):
         boundary = options.get("boundary", "")
         if kind != "multipart/form-data" or not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
             raise BadRequest(f"send multipart/form-data with a boundary and the field {FIELD}")
-        self._parser = multipart.PushMultipartParser(boundary)
+        self._parser = multipart.PushMultipartParser(boundary, max_segment_count=MAX_SEGMENTS)
         self._slot.enter_context(self.services.uploads.slot())
-        self._wait()
 
     async def receive(self, chunk: bytes) -> None:
         """Work on these bytes while the next ones arrive."""
-        self._stop_waiting()
         if self._turn:
             await self._turn
+        if self.failure or self._ending:
+            return
         self._turn = asyncio.create_task(self._consume(chunk))
-        self._wait()
+        # Let it begin: if the next bytes are there already, they are read without a turn of the loop.
+        await asyncio.sleep(0)
 
     async def post(self) -> None:
         """Commit what arrived."""
@@ -134,7 +134,7 @@ class UploadHandler(BaseHandler):
 
     async def _consume(self, chunk: bytes) -> None:
         try:
-            for event in await self.in_thread(lambda: list(self._parser.parse(chunk))):
+            for event in self._parser.parse(chunk):
                 await self._take(event)
             self._parsed += len(chunk)
             if not self._segments and self._parsed > MAX_PREAMBLE_BYTES:
@@ -170,8 +170,6 @@ class UploadHandler(BaseHandler):
         await super()._raise_failure()
 
     async def _clean_up(self) -> None:
-        if self._watchdog:
-            self._watchdog.cancel()
         if self._turn:
             await asyncio.wait([self._turn])
         await self._cancel()
@@ -183,33 +181,6 @@ class UploadHandler(BaseHandler):
                 await upload.cancel()
         finally:
             self._slot.close()
-
-    def _wait(self) -> None:
-        """Cut the connection if nothing comes for long, or too little."""
-        if self._finished:
-            return
-        loop = asyncio.get_running_loop()
-        self._waiting_since = loop.time()
-        settings = self.services.uploads.settings
-        self._watchdog = loop.call_later(settings.stall_timeout_s, self._cut, "nothing came")
-
-    def _stop_waiting(self) -> None:
-        if self._watchdog is None:
-            return
-        self._watchdog.cancel()
-        self._watchdog = None
-        # Only time spent waiting for the client counts, not our own disk's.
-        self._waited_s += asyncio.get_running_loop().time() - self._waiting_since
-        settings = self.services.uploads.settings
-        slow = self.size < settings.min_bytes_per_s * self._waited_s
-        if slow and self._waited_s > settings.stall_timeout_s:
-            self._cut("it came too slowly")
-
-    def _cut(self, why: str) -> None:
-        logger.info("cutting an upload after %d bytes: %s", self.size, why)
-        connection = self.request.connection
-        assert isinstance(connection, HTTP1Connection)
-        connection.close()
 
 
 class SignedUploadHandler(UploadHandler):

@@ -1,0 +1,149 @@
+"""TLS connections that read as much as there is.
+
+``ssl.SSLSocket`` makes two system calls for every record of 16 KiB, and Tornado's streams copy what was read twice
+and take new memory for each copy: that costs a large upload more than its decryption. Here the kernel hands over
+`CIPHERTEXT_BYTES` at a time, and a body's chunks are copied once, out of a buffer that is used again.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, cast
+
+from tornado.iostream import SSLIOStream
+
+CHUNK_BYTES = 2**20
+"""The largest piece of a body that a handler is given."""
+
+CIPHERTEXT_BYTES = 2**18
+_PLAINTEXT_BYTES = 2**16
+_SPARE_BUFFERS = 4
+
+_ciphertext = memoryview(bytearray(CIPHERTEXT_BYTES))
+"""What a system call returned; only between two lines of `TlsSocket._receive`, so one does for all."""
+
+_spare: list[bytearray] = []
+
+
+class TlsSocket(socket.socket):
+    """The server's side of a TLS connection, non-blocking.
+
+    Has what `tornado.iostream.SSLIOStream` uses of ``ssl.SSLSocket``, with the same errors.
+
+    Parameters
+    ----------
+    connection : socket.socket
+        As accepted; it is taken over.
+    context : ssl.SSLContext
+        With the certificate.
+    """
+
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext) -> None:
+        super().__init__(fileno=connection.detach())
+        self.setblocking(False)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._unsent = memoryview(b"")
+        self._encrypted = 0
+
+    def do_handshake(self) -> None:
+        """Go on with the handshake; raise SSLWantReadError or SSLWantWriteError if it is not over."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._receive()
+            except ssl.SSLError:
+                # What is wrong, for the client to read.
+                self._flush()
+                raise
+            else:
+                return self._flush()
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:  # noqa: ARG002  # not used by the stream
+        """Fill the buffer with all that has arrived; 0 at the end, SSLWantReadError if there is nothing yet."""
+        view = memoryview(buffer)
+        filled = 0
+        while filled < len(view):
+            try:
+                count = self._tls.read(len(view) - filled, view[filled:])
+            except ssl.SSLWantReadError:
+                try:
+                    self._receive()
+                except OSError:
+                    # Also if the connection broke: what arrived before still counts.
+                    if filled:
+                        break
+                    raise
+                continue
+            except ssl.SSLEOFError:
+                # The client went without saying so; HTTP says itself how long a body is.
+                break
+            if not count:
+                break
+            filled += int(count)
+        return filled
+
+    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ARG002
+        """Encrypt and send; raise SSLWantWriteError if not all went, to be called again with the same data."""
+        if not self._encrypted:
+            self._encrypted = self._tls.write(data[:_PLAINTEXT_BYTES])
+        self._flush()
+        sent, self._encrypted = self._encrypted, 0
+        return sent
+
+    def _receive(self) -> None:
+        try:
+            count = super().recv_into(_ciphertext)
+        except BlockingIOError as error:
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "nothing has arrived") from error
+        if count:
+            self._incoming.write(_ciphertext[:count])
+        else:
+            self._incoming.write_eof()
+
+    def _flush(self) -> None:
+        while self._unsent or self._outgoing.pending:
+            if not self._unsent:
+                self._unsent = memoryview(self._outgoing.read())
+            try:
+                count = super().send(self._unsent)
+            except BlockingIOError as error:
+                raise ssl.SSLWantWriteError(ssl.SSL_ERROR_WANT_WRITE, "the socket is full") from error
+            self._unsent = self._unsent[count:]
+
+
+class TlsStream(SSLIOStream):
+    """Tornado's stream over a `TlsSocket`.
+
+    Parameters
+    ----------
+    connection : TlsSocket
+        The connection.
+    on_close : callable
+        Called once when it is closed.
+    **kwargs
+        See `tornado.iostream.BaseIOStream`.
+    """
+
+    def __init__(self, connection: TlsSocket, on_close: "Callable[[TlsStream], None]", **kwargs: Any) -> None:
+        super().__init__(connection, **kwargs)
+        self._on_close = on_close
+
+    def close_fd(self) -> None:
+        """Close the connection."""
+        super().close_fd()
+        self._on_close(self)
+
+    async def read_bytes(self, num_bytes: int, partial: bool = False) -> bytes:
+        """Read; see `tornado.iostream.BaseIOStream.read_bytes`."""
+        if not partial:
+            return await super().read_bytes(num_bytes)
+        buffer = _spare.pop() if _spare else bytearray(CHUNK_BYTES)
+        view = memoryview(buffer)[:num_bytes]
+        count = await self.read_into(cast("bytearray", view), partial=True)
+        data = bytes(view[:count])
+        if len(_spare) < _SPARE_BUFFERS:
+            _spare.append(buffer)
+        return data
