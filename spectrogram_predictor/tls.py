@@ -5,6 +5,7 @@ and take new memory for each copy: that costs a large upload more than its decry
 `CIPHERTEXT_BYTES` at a time, and a body's chunks are copied once, out of a buffer that is used again.
 """
 
+import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -54,10 +55,11 @@ class TlsSocket(socket.socket):
             except ssl.SSLWantReadError:
                 self._flush()
                 self._receive()
-            except ssl.SSLError:
+            except ssl.SSLError as error:
                 # What is wrong, for the client to read.
                 self._flush()
-                raise
+                # Tornado would warn of it, at every knock of a port scanner.
+                raise ConnectionAbortedError(errno.ECONNABORTED, str(error)) from error
             else:
                 return self._flush()
 

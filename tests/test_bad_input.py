@@ -1,5 +1,6 @@
 """Everything that should not be sent: a real server says no, stays up, and keeps nothing of it."""
 
+import contextlib
 import functools
 import hashlib
 import http.client
@@ -944,6 +945,53 @@ def test_a_file_that_is_too_large_is_413(make_live: Callable[..., Live]) -> None
     assert server.files() == [kept]
     assert server.upload(noise(limit)).content == UPLOADED
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("path", ["/registermodelhash", "/prediction", "/nowhere", "/hashmodels"])
+def test_a_body_that_stalls_is_cut(make_live: Callable[..., Live], path: str) -> None:
+    """On every route, refused or not; a refused one that keeps coming is answered."""
+    server = make_live(uploads__stall_timeout_s=1.0)
+    with server.connect() as connection:
+        connection.sendall(head("POST", path, Content_Length=10_000) + b"x" * 5000)
+        connection.settimeout(10)
+        assert read_to_end(connection) == b""
+    with server.connect() as connection:
+        connection.sendall(head("POST", path, Content_Length=10_000))
+        for _ in range(10):
+            connection.sendall(b"x" * 1000)
+            time.sleep(0.3)
+        assert read_answer(connection).status_code in (401, 404, 405)
+
+
+def test_a_refused_upload_that_keeps_coming_is_answered(make_live: Callable[..., Live]) -> None:
+    """Longer than a stall may last."""
+    server = make_live(uploads__stall_timeout_s=1.0)
+    body = form(*[part(DATA) for _ in range(13)]) + b"x" * 10_000
+    with server.connect(server.upload_url) as connection:
+        connection.sendall(head("POST", UPLOADS, Content_Type=MULTIPART, Content_Length=len(body)))
+        connection.sendall(body[:-10_000])
+        for _ in range(10):
+            connection.sendall(b"x" * 1000)
+            time.sleep(0.3)
+        refused(read_answer(connection), 400, "bad_request")
+    wait_until(lambda: server.files() == [])
+
+
+def test_bodies_together_are_bounded(make_live: Callable[..., Live]) -> None:
+    """However many clients send bodies at the same time; later ones are served."""
+    server = make_live(server__max_body_bytes=4 * MiB)
+    request = head("POST", "/registermodelhash", Content_Length=4 * MiB)
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(server.connect()) for _ in range(12)]
+        for connection in connections:
+            connection.sendall(request + b"x" * (4 * MiB - 1))
+        answers = []
+        for connection in connections:
+            connection.sendall(b"x")
+            answers.append(read_answer(connection).status_code)
+    assert set(answers) == {401, 429}
+    assert answers.count(429) >= 3
+    assert server.post_signed("/registermodelhash", {"hash": "a" * 64}).status_code == 200
 
 
 def test_an_upload_that_stalls_is_cut(make_live: Callable[..., Live]) -> None:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from spectrogram_predictor.certificates import ServerCertificate, make_self_signed
 from spectrogram_predictor.errors import ConfigError
@@ -71,6 +74,25 @@ def test_a_renewed_certificate_is_served_without_a_restart(make_live: Callable[.
         os.replace(tmp_path / "renewed" / name, tmp_path / "mine" / name)
     wait_until(lambda: served(live.url) != old)
     assert served(live.url) == served(live.upload_url) == (tmp_path / "mine" / "server.crt").read_text()
+
+
+def test_a_renewal_to_another_type_of_key_is_served(make_live: Callable[..., Live], tmp_path: Path) -> None:
+    """From an elliptic curve to RSA: a client that takes either sees the new one."""
+    make_self_signed(tmp_path / "mine")
+    live = make_live(server__certs=tmp_path / "mine")
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    old = x509.load_pem_x509_certificate((tmp_path / "mine" / "server.crt").read_bytes())
+    renewed = (
+        x509.CertificateBuilder(old.issuer, old.subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(old.not_valid_before_utc)
+        .not_valid_after(old.not_valid_after_utc)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (tmp_path / "mine" / "server.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
+    (tmp_path / "mine" / "server.crt").write_bytes(renewed)
+    wait_until(lambda: served(live.url) == renewed.decode(), 20)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

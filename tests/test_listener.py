@@ -1,0 +1,74 @@
+"""A port under pressure."""
+
+import contextlib
+import resource
+import socket
+import ssl
+import time
+from collections.abc import Callable
+
+import httpx
+
+from tests.live import Live, wait_until
+
+
+def test_clients_wait_while_there_are_too_many(make_live: Callable[..., Live]) -> None:
+    """Out of file descriptors, the port rests instead of spinning, and serves everybody in the end."""
+    server = make_live()
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (40, 40))
+    address = ("127.0.0.1", httpx.URL(server.url).port or 0)
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(address)) for _ in range(60)]
+        wait_until(lambda: "accepts no connections for now" in server.log, 10)
+        before = server.log.count("\n")
+        time.sleep(2)
+        assert server.log.count("\n") - before < 10
+        assert len(idle) == 60
+    assert wait_until(lambda: answers(server), 20)
+    assert "Traceback" not in server.log
+
+
+def test_a_port_has_a_limit_of_its_own(make_live: Callable[..., Live]) -> None:
+    """It leaves descriptors for files, workers and the other port."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (90, hard))
+    try:
+        server = make_live()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    address = ("127.0.0.1", httpx.URL(server.url).port or 0)
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(address))
+        wait_until(lambda: "30 connections are open" in server.log, 10)
+        assert server.http.get(f"{server.upload_url}/test").status_code == 200
+    assert wait_until(lambda: answers(server), 20)
+
+
+def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(live: Live) -> None:
+    """Many clients send both in one packet."""
+    context = ssl._create_unverified_context()
+    host, port = httpx.URL(live.url).host, httpx.URL(live.url).port or 0
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing)
+    with socket.create_connection((host, port), timeout=30) as connection:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                connection.sendall(outgoing.read())
+                incoming.write(connection.recv(65536))
+        tls.write(b"GET /test HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        connection.sendall(outgoing.read())
+        while data := connection.recv(65536):
+            incoming.write(data)
+    assert b'{"msg":"server up"}' in tls.read(65536)
+
+
+def answers(server: Live) -> bool:
+    """Tell whether a new client gets through."""
+    try:
+        return server.http.get(f"{server.url}/test", timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
