@@ -69,11 +69,20 @@ class LocalBackend(Backend):
     async def close(self) -> None:
         self._threads.shutdown(wait=True)
 
+    async def check(self) -> None:
+        def check() -> None:
+            self._check_root()
+            if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+                raise OSError(errno.EROFS, "cannot be written to")
+
+        await self._run(check)
+
     async def now(self) -> float:
         return time.time()
 
     async def list(self, prefix: str) -> list[Entry]:
         def find() -> list[Entry]:
+            self._check_root()
             found = self._fs.find(str(self._path(prefix)), detail=True)
             entries = (self._entry(Path(path)) for path in found)
             return sorted((entry for entry in entries if entry), key=lambda entry: entry.key)
@@ -81,7 +90,13 @@ class LocalBackend(Backend):
         return await self._run(find)
 
     async def stat(self, key: str) -> Entry | None:
-        return await self._run(lambda: self._entry(self._path(key)))
+        def stat() -> Entry | None:
+            entry = self._entry(self._path(key))
+            if entry is None:
+                self._check_root()
+            return entry
+
+        return await self._run(stat)
 
     async def read(self, key: str, size: int = -1) -> bytes | None:
         def read() -> bytes | None:
@@ -89,6 +104,7 @@ class LocalBackend(Backend):
                 with self._open(key) as file:
                     return file.read(size)
             except _GONE:
+                self._check_root()
                 return None
 
         return await self._run(read)
@@ -179,6 +195,7 @@ class LocalBackend(Backend):
     def _put(self, key: str, data: bytes, *, exclusive: bool) -> Path:
         target = self._path(key)
         scratch = self._root / _SCRATCH / uuid.uuid4().hex
+        self._make_folder(scratch.parent)
         try:
             with scratch.open("xb") as file:
                 file.write(data)
@@ -194,7 +211,13 @@ class LocalBackend(Backend):
         _sync_folder(target.parent)
         return target
 
+    def _check_root(self) -> None:
+        # A disk that is not mounted now has lost nothing: what is missing from it is not gone.
+        if not self._root.is_dir():
+            raise OSError(errno.ENODEV, "the folder is away")
+
     def _make_folder(self, folder: Path) -> None:
+        self._check_root()
         missing = list(itertools.takewhile(lambda parent: not parent.exists(), self._ancestors(folder)))
         folder.mkdir(parents=True, exist_ok=True)
         for made in missing:

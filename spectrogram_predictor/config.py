@@ -5,6 +5,7 @@ it. Secrets are not settings: they come from the environment only (see `signing`
 """
 
 import dataclasses
+import math
 import os
 import tomllib
 import types
@@ -18,8 +19,11 @@ from spectrogram_predictor.errors import ConfigError
 ENVIRONMENT_PREFIX = "SPECTROGRAM_PREDICTOR_"
 
 
-def _option(default: Any, help: str, *, minimum: float | None = None) -> Any:  # noqa: A002
-    return field(default=default, metadata={"help": help, "minimum": minimum})
+_MAX_PORT = 65535
+
+
+def _option(default: Any, help: str, *, minimum: float | None = None, maximum: float = math.inf) -> Any:  # noqa: A002
+    return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum})
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class ServerSettings:
     """``[server]``: where it listens."""
 
     host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 for every interface")
-    api_port: int = _option(8443, "port of the API; 0 takes a free one", minimum=0)
-    upload_port: int = _option(4443, "port of the uploads; 0 takes a free one", minimum=0)
+    api_port: int = _option(8443, "port of the API; 0 takes a free one", minimum=0, maximum=_MAX_PORT)
+    upload_port: int = _option(4443, "port of the uploads; 0 takes a free one", minimum=0, maximum=_MAX_PORT)
     certs: str = _option("certs", "folder with server.crt and server.key; renewals are picked up")
     max_body_bytes: int = _option(64 * 2**20, "largest signed JSON body", minimum=1)
     drain_timeout_s: float = _option(30.0, "how long SIGTERM waits for requests under way", minimum=0)
@@ -42,7 +46,7 @@ class StorageSettings:
     url: str = _option("var/storage", "where it keeps its objects; for local, a folder")
     options: Mapping[str, Any] = field(
         default_factory=lambda: types.MappingProxyType({}),
-        metadata={"help": "passed to the backend as they are", "minimum": None},
+        metadata={"help": "passed to the backend as they are", "minimum": None, "maximum": math.inf},
     )
 
 
@@ -63,8 +67,8 @@ class UploadSettings:
 
     max_bytes: int = _option(16 * 2**30, "largest model file", minimum=1)
     max_concurrent: int = _option(32, "uploads received at the same time", minimum=1)
-    stall_timeout_s: float = _option(60.0, "an upload that sends nothing for so long is cut", minimum=0.1)
-    min_bytes_per_s: int = _option(1024, "an upload slower than this on average is cut; 0 for no limit", minimum=0)
+    stall_timeout_s: float = _option(60.0, "a request body that sends nothing for so long is cut", minimum=0.1)
+    min_bytes_per_s: int = _option(1024, "a request body slower on average is cut; 0 for no limit", minimum=0)
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Option:
     default: Any
     help: str
     minimum: float | None
+    maximum: float
 
     @property
     def key(self) -> str:
@@ -120,8 +125,7 @@ def options() -> Iterator[Option]:
         for item in dataclasses.fields(cls):
             default = {} if item.name == "options" else item.default
             kind = dict if item.name == "options" else hints[item.name]
-            minimum: float | None = item.metadata["minimum"]
-            yield Option(section.name, item.name, kind, default, item.metadata["help"], minimum)
+            yield Option(section.name, item.name, kind, default, **item.metadata)
 
 
 def load(
@@ -211,9 +215,10 @@ def _checked(option: Option, value: Any) -> Any:
     if (
         isinstance(value, int | float)
         and option.minimum is not None
-        and not option.minimum <= value < float("inf")
+        and not (option.minimum <= value <= option.maximum and math.isfinite(value))
     ):
-        raise ConfigError(f"{option.key} must be at least {option.minimum:g}, not {value!r}")
+        most = f" and at most {option.maximum:g}" if option.maximum < math.inf else ""
+        raise ConfigError(f"{option.key} must be at least {option.minimum:g}{most}, not {value!r}")
     return value
 
 

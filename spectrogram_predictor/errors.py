@@ -14,6 +14,7 @@
     ├── QueueFull               429  with Retry-After
     ├── Unavailable             503
     │   ├── StorageUnavailable  503
+    │   │   └── Damaged         503
     │   ├── WorkerLost          503
     │   └── DeadlineExceeded    503
     └── InsufficientStorage     507
@@ -128,6 +129,10 @@ class StorageUnavailable(Unavailable):
     """The storage does not answer, or not as it should."""
 
     code = "storage_unavailable"
+
+
+class Damaged(StorageUnavailable):
+    """What is stored is not what was written there."""
 
 
 class WorkerLost(Unavailable):

@@ -5,14 +5,17 @@ same storage. This module never touches a model's bytes.
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from spectrogram_predictor import storage
-from spectrogram_predictor.errors import BadRequest
+from spectrogram_predictor.errors import BadRequest, Damaged
 from spectrogram_predictor.storage import Backend
+
+logger = logging.getLogger(__name__)
 
 MAX_LABELS = 10_000
 MAX_LABEL_LENGTH = 200
@@ -69,10 +72,22 @@ class Registration:
         return _dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """Read the stored form."""
-        value = json.loads(data)
-        return cls(value["sha256"], tuple(value["labels"]))
+    def from_json(cls, data: bytes, sha256: str) -> Self:
+        """Read the stored form.
+
+        Raises
+        ------
+        Damaged
+            It is not a registration of this digest.
+        """
+        try:
+            fields = json.loads(data)
+            registration = cls(parse_sha256(fields["sha256"]), _parse_labels(fields["labels"]))
+        except (ValueError, KeyError, TypeError, BadRequest) as error:
+            raise Damaged(f"the registration of {sha256} is damaged: register it again") from error
+        if registration.sha256 != sha256:
+            raise Damaged(f"the registration of {sha256} is another model's: register it again")
+        return registration
 
 
 @dataclass(frozen=True)
@@ -130,9 +145,15 @@ class Registry:
         await self._backend.delete(storage.rejected_key(registration.sha256))
 
     async def get(self, sha256: str) -> Registration | None:
-        """Return the registration of a digest, if there is one."""
+        """Return the registration of a digest, if there is one.
+
+        Raises
+        ------
+        Damaged
+            There is one, but it cannot be read.
+        """
         data = await self._backend.read(storage.registered_key(sha256))
-        return Registration.from_json(data) if data is not None else None
+        return Registration.from_json(data, sha256) if data is not None else None
 
     async def reject(self, sha256: str, reason: str) -> None:
         """Note why a registered file was refused."""
@@ -148,21 +169,26 @@ class Registry:
 
     async def state(self, sha256: str) -> ModelState | None:
         """Return where one model stands, or None if nobody has heard of it."""
-        registration = await self.get(sha256)
+        registration, damage = None, None
+        try:
+            registration = await self.get(sha256)
+        except Damaged as error:
+            damage = error.message
         labels = registration.labels if registration else ()
         if key := await self.find_model(sha256):
             entry = await self._backend.stat(key)
-            inspected = await self._backend.read(storage.inspected_key(sha256))
+            inspected = await self._read_json(storage.inspected_key(sha256))
             return ModelState(
                 sha256,
                 "promoted",
                 format=key.rpartition(".")[2],
                 size=entry.size if entry else None,
                 labels=labels,
-                inputs=tuple(json.loads(inspected)["inputs"]) if inspected else (),
+                inputs=tuple(inspected.get("inputs", ())),
             )
-        if rejection := await self._backend.read(storage.rejected_key(sha256)):
-            return ModelState(sha256, "rejected", labels=labels, reason=json.loads(rejection)["reason"])
+        rejection = await self._read_json(storage.rejected_key(sha256))
+        if reason := rejection.get("reason", damage):
+            return ModelState(sha256, "rejected", labels=labels, reason=reason)
         return ModelState(sha256, "registered", labels=labels) if registration else None
 
     async def states(self) -> list[ModelState]:
@@ -172,8 +198,17 @@ class Registry:
             for prefix in (storage.REGISTERED, storage.MODELS, storage.REJECTED)
             for entry in await self._backend.list(prefix)
         }
-        found = [await self.state(digest) for digest in sorted(digests)]
+        found = [await self.state(digest) for digest in sorted(digests) if _SHA256.fullmatch(digest)]
         return [state for state in found if state]
+
+    async def _read_json(self, key: str) -> dict[str, Any]:
+        """Return what can be done without: nothing, if it is damaged."""
+        try:
+            value = json.loads(await self._backend.read(key) or b"{}")
+        except ValueError:
+            logger.warning("%s is damaged", key)
+            value = {}
+        return value if isinstance(value, dict) else {}
 
 
 def _parse_labels(value: object) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ Keys are relative, with forward slashes. No other module builds or takes apart a
 """
 
 import abc
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ REJECTED = "rejected/"
 FORMATS = ("h5", "keras")
 """Model formats, which are also the file endings."""
 
-_UPLOAD_SUFFIX = ".upload"
+_RECEIVED = re.compile(r"temp/[0-9a-f]{32}\.upload")
 
 
 def registered_key(sha256: str) -> str:
@@ -58,12 +59,12 @@ def incoming_key(upload_id: str) -> str:
 
 def received_key(upload_id: str) -> str:
     """Return the key of an upload that is whole."""
-    return f"{TEMP}{upload_id}{_UPLOAD_SUFFIX}"
+    return f"{TEMP}{upload_id}.upload"
 
 
 def is_received(key: str) -> bool:
     """Tell whether a server put this file into temp/, so that it is whole and will not change."""
-    return key.startswith(TEMP) and key.endswith(_UPLOAD_SUFFIX)
+    return _RECEIVED.fullmatch(key) is not None
 
 
 def digest_of(key: str) -> str:
@@ -134,6 +135,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     async def close(self) -> None:
         """Let go of connections and threads."""
+
+    @abc.abstractmethod
+    async def check(self) -> None:
+        """Raise StorageUnavailable if objects cannot be read and written now."""
 
     @abc.abstractmethod
     async def now(self) -> float:

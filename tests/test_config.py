@@ -40,6 +40,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ('[server]\napi_port = "1"', "server.api_port"),
         ("[server]\napi_port = true", "server.api_port"),
         ("[server]\nhost = 1", "server.host"),
+        ("[server]\nupload_port = 65536", "server.upload_port"),
         ("[promotion]\ninterval_s = 0", "promotion.interval_s"),
         ("[promotion]\ninterval_s = nan", "promotion.interval_s"),
         ("[uploads]\nmax_concurrent = -1", "uploads.max_concurrent"),

@@ -112,6 +112,17 @@ async def test_a_file_put_there_by_hand_has_time_to_arrive(house: House) -> None
 
 
 @pytest.mark.gen_test
+async def test_the_name_of_a_file_put_there_by_hand_says_nothing(house: House) -> None:
+    """Also if it looks like one of ours."""
+    await house.registry.register(Registration(sha256(HDF5)))
+    path = house.drop("model.upload", HDF5[:9])
+    assert await house.promoter.sweep() == []
+    with path.open("ab") as file:
+        file.write(HDF5[9:])
+    assert await house.promoter.sweep() == [sha256(HDF5)]
+
+
+@pytest.mark.gen_test
 async def test_a_file_put_there_by_hand_does_not_stay_for_ever(tmp_path: Path) -> None:
     """After the grace time, what nobody registered goes, and so does what is no file."""
     house = House(tmp_path, temp_grace_s=0)
@@ -294,3 +305,41 @@ async def test_registrations_are_idempotent_and_replaced_by_newer(house: House) 
     await house.registry.register(Registration(digest, ("x",)))
     assert json.loads(path.read_bytes())["labels"] == ["x"]
     assert await house.registry.get(digest) == Registration(digest, ("x",))
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"labels":[],"sha256":"' + b"b" * 64 + b'"}'])
+async def test_a_damaged_registration_costs_no_file(
+    house: House, caplog: pytest.LogCaptureFixture, damage: bytes
+) -> None:
+    """It is shown, the others are promoted, and registering again mends it."""
+    damaged, good = sha256(HDF5), sha256(ZIP)
+    for digest in (damaged, good):
+        await house.registry.register(Registration(digest))
+    (house.root / "registered" / f"{damaged}.json").write_bytes(damage)
+    await house.receive(HDF5)
+    await house.receive(ZIP)
+    assert await house.promoter.sweep() == [good]
+    assert "stays for the next sweep" in caplog.text
+    caplog.clear()
+    states = {state.sha256: state.state for state in await house.registry.states()}
+    assert states == {damaged: "rejected", good: "promoted"}
+    await house.registry.register(Registration(damaged))
+    assert await house.promoter.sweep() == [damaged]
+
+
+@pytest.mark.gen_test
+async def test_damage_to_what_is_known_of_a_model_costs_no_answer(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What loading showed, or why it was refused, can be done without."""
+    await house.registry.register(Registration(sha256(HDF5)))
+    await house.receive(HDF5)
+    await house.promoter.sweep()
+    for folder in ("inspected", "rejected"):
+        (house.root / folder).mkdir(exist_ok=True)
+        (house.root / folder / f"{sha256(HDF5)}.json").write_bytes(b"{")
+    (house.root / "rejected" / "notes.txt").write_bytes(b"x")
+    assert [state.state for state in await house.registry.states()] == ["promoted"]
+    assert "is damaged" in caplog.text
+    caplog.clear()

@@ -2,7 +2,6 @@
 
 from spectrogram_predictor.errors import Unavailable
 from spectrogram_predictor.handlers.base import BaseHandler
-from spectrogram_predictor.storage import registered_key
 
 
 class TestHandler(BaseHandler):
@@ -39,5 +38,5 @@ class ReadyzHandler(BaseHandler):
         """
         if not self.services.predictor.ready:
             raise Unavailable("no worker is up yet")
-        await self.services.backend.stat(registered_key("0" * 64))
+        await self.services.backend.check()
         self.answer({"msg": "ready"})

@@ -22,6 +22,12 @@ class Conformance:
         assert await backend.read("registered/a.json/b") is None
 
     @pytest.mark.gen_test
+    async def test_it_is_ready(self, backend: Backend) -> None:
+        """Once open, and it keeps nothing for having been asked."""
+        await backend.check()
+        assert await backend.list("registered/") == []
+
+    @pytest.mark.gen_test
     async def test_an_exclusive_put_is_won_once(self, backend: Backend) -> None:
         """Of many at the same time one wins, and its content stays."""
         puts = [backend.put("registered/a.json", b"%d" % n, exclusive=True) for n in range(8)]

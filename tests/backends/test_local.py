@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from backends.local import LocalBackend
-from spectrogram_predictor.errors import ConfigError, InsufficientStorage
+from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
 from spectrogram_predictor.storage import get_backend
 from tests.backends.conformance import Conformance
 
@@ -90,3 +92,59 @@ def test_unknown_backends_and_options_are_refused(tmp_path: Path) -> None:
         get_backend("nonsense", str(tmp_path), {})
     with pytest.raises(ConfigError, match=r"storage\.options"):
         get_backend("local", str(tmp_path), {"key": 1})
+
+
+@pytest.mark.gen_test
+async def test_a_folder_that_goes_away_has_lost_nothing(tmp_path: Path) -> None:
+    """A disk that is not mounted answers that it is away, not that something is not there."""
+    backend = LocalBackend(str(tmp_path / "disk"), {})
+    await backend.open()
+    await backend.put("registered/a.json", b"content")
+    (tmp_path / "disk").rename(tmp_path / "elsewhere")
+    for ask in (
+        lambda: backend.check(),
+        lambda: backend.stat("models/a.h5"),
+        lambda: backend.read("registered/a.json"),
+        lambda: backend.list("temp/"),
+        lambda: backend.put("registered/b.json", b""),
+        lambda: backend.writer("incoming/a/data"),
+        lambda: backend.move("temp/a", "models/a.h5"),
+    ):
+        with pytest.raises(StorageUnavailable):
+            await ask()
+    assert not (tmp_path / "disk").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "disk")
+    await backend.check()
+    assert await backend.read("registered/a.json") == b"content"
+    await backend.close()
+
+
+@pytest.mark.gen_test
+async def test_an_emptied_folder_is_filled_again(tmp_path: Path) -> None:
+    """Somebody has removed everything in it, also what is ours."""
+    backend = LocalBackend(str(tmp_path / "disk"), {})
+    await backend.open()
+    shutil.rmtree(tmp_path / "disk" / ".scratch")
+    assert await backend.put("registered/a.json", b"content", exclusive=True)
+    await backend.close()
+
+
+@pytest.mark.gen_test
+async def test_a_folder_that_cannot_be_written_to_is_not_ready(tmp_path: Path, read_only: Path) -> None:
+    """As after the kernel has found the disk faulty."""
+    backend = LocalBackend(str(read_only), {})
+    with pytest.raises(StorageUnavailable):
+        await backend.check()
+    await backend.close()
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system that takes no writes."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
