@@ -143,9 +143,10 @@ class TlsStream(SSLIOStream):
         if not partial:
             return await super().read_bytes(num_bytes)
         buffer = _spare.pop() if _spare else bytearray(CHUNK_BYTES)
-        view = memoryview(buffer)[:num_bytes]
-        count = await self.read_into(cast("bytearray", view), partial=True)
-        data = bytes(view[:count])
+        with memoryview(buffer) as whole, whole[:num_bytes] as view:
+            # The views end here: a stream that was closed stays for the garbage collector, its buffer does not.
+            count = await self.read_into(cast("bytearray", view), partial=True)
+            data = bytes(view[:count])
         if len(_spare) < _SPARE_BUFFERS:
             _spare.append(buffer)
         return data
