@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,12 @@ def fail() -> None:
 def sleep(seconds: float) -> str:
     time.sleep(seconds)
     return "slept"
+
+
+def answer_half() -> None:
+    """Begin an answer on the connection to the server, as a worker does that is stopped in the middle of one."""
+    os.write(int(sys.argv[1]), b"\0\0\0\0\0\0\1\0half of an answer")
+    time.sleep(600)
 
 
 def secrets() -> list[str]:
@@ -103,6 +110,30 @@ def test_a_call_that_takes_too_long_is_ended(pool: WorkerPool, caplog: pytest.Lo
     stuck = pool.submit(sleep, 600)
     with pytest.raises(DeadlineExceeded):
         stuck.result(60)
+    assert pool.submit(echo, 1).result(60) == 1
+    caplog.clear()
+
+
+def test_a_worker_that_does_not_read_is_replaced(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    """A call counts from its first byte: what a stopped process is sent would wait for it for ever."""
+    wait_until(lambda: len(pool.pids) == 2)
+    stopped = pool.pids
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    for future in [pool.submit(len, b"x" * 8_000_000) for _ in stopped]:
+        with pytest.raises(DeadlineExceeded):
+            future.result(20)
+    assert pool.submit(echo, 1).result(60) == 1
+    assert not set(stopped) & set(pool.pids)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in stopped)
+    caplog.clear()
+
+
+def test_half_an_answer_is_none(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    """The deadline holds until the last byte."""
+    half = pool.submit(answer_half)
+    with pytest.raises(DeadlineExceeded):
+        half.result(20)
     assert pool.submit(echo, 1).result(60) == 1
     caplog.clear()
 
