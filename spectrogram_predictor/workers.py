@@ -42,7 +42,8 @@ _HEARTBEAT_S = 1.0
 _RESTART_PAUSE_S = 1.0
 _SECRETS = ("SIGNING_TOKEN", "AWS_")
 
-_Call = tuple[Future[Any], bytes]
+_Call = tuple[Future[Any], list[bytes]]
+"""Who waits for it, and its message, while it is needed."""
 
 
 class WorkerPool(Executor):
@@ -91,7 +92,10 @@ class WorkerPool(Executor):
         if self._closing.is_set():
             raise RuntimeError("the pool is shut down")
         future: Future[Any] = Future()
-        self._calls.put((future, pickle.dumps((fn, args, kwargs), protocol=5)))
+        message = [pickle.dumps((fn, args, kwargs), protocol=5)]
+        # A call that was cancelled stays in the queue until a worker comes by; its song need not.
+        future.add_done_callback(lambda _: message.clear())
+        self._calls.put((future, message))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -282,11 +286,11 @@ def quiet_import() -> Iterator[None]:
             os.close(stderr)
 
 
-def _perform(worker: _Worker, future: Future[Any], message: bytes, timeout_s: float) -> None:
+def _perform(worker: _Worker, future: Future[Any], message: list[bytes], timeout_s: float) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        result = worker.call(message, timeout_s)
+        result = worker.call(message.pop(), timeout_s)
     except (WorkerLost, DeadlineExceeded) as error:
         worker.close()
         future.set_exception(error)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,21 @@ def test_a_cancelled_call_is_not_done(pool: WorkerPool, tmp_path: Path) -> None:
     assert [future.result(60) for future in busy] == ["slept", "slept"]
     assert pool.submit(echo, 1).result(60) == 1
     assert not (tmp_path / "done").exists()
+
+
+def test_a_cancelled_call_holds_no_memory(pool: WorkerPool) -> None:
+    """Its song is let go of at once, not when a worker has time to see that nobody waits."""
+    busy = [pool.submit(sleep, 1.0) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in busy))
+    tracemalloc.start()
+    try:
+        waiting = [pool.submit(len, bytes(2_000_000)) for _ in range(5)]
+        assert tracemalloc.get_traced_memory()[0] > 10_000_000
+        assert all(future.cancel() for future in waiting)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert all(future.running() for future in busy)
 
 
 def test_workers_do_not_know_the_secrets(pool: WorkerPool) -> None:
