@@ -43,6 +43,8 @@ def inspect(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A0
     ------
     UnsupportedMedia, Unprocessable
         It cannot be served.
+    ModelNotFound, Unavailable
+        It cannot be read now.
     """
     model = models.load(_verified(path, sha256), format)
     recipe.check_shapes(model.shapes)
@@ -85,6 +87,8 @@ def _verified(path: Path, sha256: str) -> Path:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise ModelNotFound("the model's file is gone") from error
+    except OSError as error:
+        raise StorageUnavailable(f"the model cannot be read now: {error.strerror}") from error
     if digest != sha256:
         raise StorageUnavailable("the stored model is damaged: its digest is not its name")
     return path

@@ -3,8 +3,11 @@
 Imported by workers, never by the server process.
 """
 
+import errno
+import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from spectrogram_predictor.errors import Unprocessable, UnsupportedMedia
+from spectrogram_predictor.errors import (
+    ModelNotFound,
+    SpectrogramPredictorError,
+    StorageUnavailable,
+    Unavailable,
+    Unprocessable,
+    UnsupportedMedia,
+)
 
 Shape = tuple[int | None, ...]
 
@@ -32,6 +42,23 @@ LEGACY_ARGUMENTS: dict[str, dict[str, Any]] = {
     "SeparableConv2D": {"groups": 1},
 }
 """Arguments that Keras 2 wrote and Keras 3 refuses, with the value at which leaving them out changes nothing."""
+
+
+_PASSING = {
+    errno.EACCES,
+    errno.EAGAIN,
+    errno.EDQUOT,
+    errno.EINTR,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EROFS,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+"""What the operating system says of itself; of a damaged file, HDF5 and zipfile give no number, or EINVAL."""
 
 
 class Model:
@@ -121,20 +148,17 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
         Keras cannot load it.
     Unprocessable
         It loads, but has several outputs, or its shapes are not known.
+    ModelNotFound, Unavailable
+        There is no file, or this machine cannot read or hold it now; nothing is known of its content.
     """
-    with tempfile.TemporaryDirectory(prefix="model-") as folder:
-        # Keras chooses the format by the name's ending.
-        link = Path(folder) / f"model.{format}"
-        link.symlink_to(path.absolute())
-        try:
-            if format == "h5":
-                _check_hdf5(link)
-            model = keras.models.load_model(link, compile=False, safe_mode=True)
-        except UnsupportedMedia:
-            raise
-        except Exception as error:
-            # Keras raises every kind of exception at a file that is not what it expects.
-            raise UnsupportedMedia(f"not a Keras model that can be loaded: {_public(error)}") from error
+    try:
+        model = _load(path, format)
+    except SpectrogramPredictorError:
+        raise
+    except Exception as error:
+        _raise_if_passing(error)
+        # Keras raises every kind of exception at a file that is not what it expects.
+        raise UnsupportedMedia(f"not a Keras model that can be loaded: {_public(error)}") from error
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise Unprocessable("the model does not say the shapes of its inputs")
     if len(model.outputs) != 1:
@@ -142,10 +166,36 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
     return Model(model)
 
 
+def _load(path: Path, format: str) -> Any:  # noqa: A002
+    if not path.exists():
+        raise ModelNotFound("the model's file is gone")
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        # Keras chooses the format by the name's ending.
+        link = Path(folder) / f"model.{format}"
+        link.symlink_to(path.absolute())
+        if format == "h5":
+            _check_hdf5(link)
+        else:
+            # Keras says of an archive which it cannot open that there is none, and not why.
+            zipfile.ZipFile(link).close()
+        return keras.models.load_model(link, compile=False, safe_mode=True)
+
+
 def _check_hdf5(path: Path) -> None:
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
             raise UnsupportedMedia("not a Keras model: an HDF5 file without a model in it")
+
+
+def _raise_if_passing(error: BaseException) -> None:
+    """Raise `Unavailable` if at the bottom of an error is a fault of this machine, which may pass."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _PASSING:
+            raise StorageUnavailable(f"the model cannot be read now: {os.strerror(cause.errno)}") from error
+        if isinstance(cause, (MemoryError, tf.errors.ResourceExhaustedError)):
+            raise Unavailable("there is no memory for the model now") from error
+        cause = cause.__cause__ or cause.__context__
 
 
 def _accept_legacy_arguments() -> None:
