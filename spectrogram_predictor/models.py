@@ -110,10 +110,10 @@ class Model:
         Unprocessable
             The model cannot be called on these, or its answer is not a number.
         """
-        tensors = [tf.constant(array, item["dtype"]) for array, item in zip(inputs, self.inputs, strict=True)]
         try:
+            tensors = [tf.constant(array, item["dtype"]) for array, item in zip(inputs, self.inputs, strict=True)]
             output: NDArray[Any] = self._function(*tensors).numpy()
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, ValueError) as error:
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, TypeError, ValueError) as error:
             raise Unprocessable(f"the model cannot be called on these inputs: {_public(error)}") from error
         if not np.isfinite(output).all():
             raise Unprocessable("the model's answer is not a number")
@@ -147,7 +147,7 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
     UnsupportedMedia
         Keras cannot load it.
     Unprocessable
-        It loads, but has several outputs, or its shapes are not known.
+        It loads, but has several outputs, its shapes are not known, or its inputs and output are not numbers.
     ModelNotFound, Unavailable
         There is no file, or this machine cannot read or hold it now; nothing is known of its content.
     """
@@ -163,6 +163,9 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
         raise Unprocessable("the model does not say the shapes of its inputs")
     if len(model.outputs) != 1:
         raise Unprocessable(f"the model has {len(model.outputs)} outputs; one is needed")
+    for kind, tensors in (("input", model.inputs), ("output", model.outputs)):
+        for tensor in tensors:
+            _check_numeric(kind, tensor)
     return Model(model)
 
 
@@ -185,6 +188,12 @@ def _check_hdf5(path: Path) -> None:
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
             raise UnsupportedMedia("not a Keras model: an HDF5 file without a model in it")
+
+
+def _check_numeric(kind: str, tensor: Any) -> None:
+    dtype = tf.as_dtype(tensor.dtype)
+    if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+        raise Unprocessable(f"the model's {kind} {tensor.name!r} is of type {dtype.name}; numbers are needed")
 
 
 def _raise_if_passing(error: BaseException) -> None:

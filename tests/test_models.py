@@ -9,13 +9,20 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from spectrogram_predictor import models, recipe
-from spectrogram_predictor.errors import ModelNotFound, StorageUnavailable, Unavailable, UnsupportedMedia
+from spectrogram_predictor.errors import (
+    ModelNotFound,
+    StorageUnavailable,
+    Unavailable,
+    Unprocessable,
+    UnsupportedMedia,
+)
 from tests.conftest import build_model, csv_row, wav
 
 # Keras warns of what old files say.
@@ -139,6 +146,35 @@ def test_a_model_that_is_gone_is_not_found(saved: Path) -> None:
     saved.unlink()
     with pytest.raises(ModelNotFound):
         load(saved)
+
+
+def words() -> Any:
+    """A model that counts the words of a text."""
+    import keras
+
+    text = keras.layers.Input((1,), dtype="string", name="lyrics")
+    return keras.Model(text, keras.layers.TextVectorization(vocabulary=["la", "oh"], output_mode="count")(text))
+
+
+def test_a_model_of_words_is_refused_by_the_name_of_its_input(tmp_path: Path) -> None:
+    """When it is promoted, not at every prediction; should one be called, then that says no."""
+    words().save(tmp_path / "words.keras")
+    with pytest.raises(Unprocessable, match="'lyrics' is of type string"):
+        load(tmp_path / "words.keras")
+    with pytest.raises(Unprocessable, match="cannot be called"):
+        models.Model(words())([np.zeros((1, 1), np.float32)])
+
+
+def test_a_model_that_answers_no_numbers_is_refused(tmp_path: Path) -> None:
+    """There is no JSON for them."""
+    import keras
+
+    features = keras.layers.Input((3,), dtype="complex64")
+    keras.Model(features, keras.layers.Identity(dtype="complex64", name="phase")(features)).save(
+        tmp_path / "c.keras"
+    )
+    with pytest.raises(Unprocessable, match="complex64"):
+        load(tmp_path / "c.keras")
 
 
 def lstm(path: Path) -> Path:
