@@ -172,8 +172,10 @@ def _predict(options: argparse.Namespace) -> None:
         _draw(options.song, state, options.picture)
     if options.json:
         print(json.dumps({"array": array}, separators=(",", ":")))
-    else:
+    elif _is_row(array):
         show_probabilities(array[0], state.get("labels", []), options.top)
+    else:
+        print(json.dumps(array, separators=(",", ":")))
 
 
 def _models(options: argparse.Namespace) -> None:
@@ -231,6 +233,15 @@ def show_probabilities(row: Sequence[float], labels: Sequence[str], top: int = 1
     for value, name in ranked[:top]:
         table.add_row(name, f"{value:.4f}")
     _print(table)
+
+
+def _is_row(array: Sequence[Any]) -> bool:
+    """Tell whether an answer is one row of numbers, as a classifier gives it."""
+    return (
+        len(array) == 1
+        and isinstance(array[0], list)
+        and all(isinstance(value, int | float) for value in array[0])
+    )
 
 
 def _draw(song: Path, state: dict[str, Any], target: Path) -> None:

@@ -70,7 +70,7 @@ class Listener:
         """Accept no more; connections that are open go on."""
         for sock in self._sockets:
             if sock.fileno() >= 0:
-                asyncio.get_event_loop().remove_reader(sock)
+                asyncio.get_running_loop().remove_reader(sock)
             sock.close()
         self._sockets = []
 

@@ -3,8 +3,11 @@
 Imported by workers, never by the server process.
 """
 
+import errno
+import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from spectrogram_predictor.errors import Unprocessable, UnsupportedMedia
+from spectrogram_predictor.errors import (
+    ModelNotFound,
+    SpectrogramPredictorError,
+    StorageUnavailable,
+    Unavailable,
+    Unprocessable,
+    UnsupportedMedia,
+)
 
 Shape = tuple[int | None, ...]
 
@@ -32,6 +42,23 @@ LEGACY_ARGUMENTS: dict[str, dict[str, Any]] = {
     "SeparableConv2D": {"groups": 1},
 }
 """Arguments that Keras 2 wrote and Keras 3 refuses, with the value at which leaving them out changes nothing."""
+
+
+_PASSING = {
+    errno.EACCES,
+    errno.EAGAIN,
+    errno.EDQUOT,
+    errno.EINTR,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EROFS,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+"""What the operating system says of itself; of a damaged file, HDF5 and zipfile give no number, or EINVAL."""
 
 
 class Model:
@@ -83,10 +110,10 @@ class Model:
         Unprocessable
             The model cannot be called on these, or its answer is not a number.
         """
-        tensors = [tf.constant(array, item["dtype"]) for array, item in zip(inputs, self.inputs, strict=True)]
         try:
+            tensors = [tf.constant(array, item["dtype"]) for array, item in zip(inputs, self.inputs, strict=True)]
             output: NDArray[Any] = self._function(*tensors).numpy()
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, ValueError) as error:
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, TypeError, ValueError) as error:
             raise Unprocessable(f"the model cannot be called on these inputs: {_public(error)}") from error
         if not np.isfinite(output).all():
             raise Unprocessable("the model's answer is not a number")
@@ -120,32 +147,64 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
     UnsupportedMedia
         Keras cannot load it.
     Unprocessable
-        It loads, but has several outputs, or its shapes are not known.
+        It loads, but has several outputs, its shapes are not known, or its inputs and output are not numbers.
+    ModelNotFound, Unavailable
+        There is no file, or this machine cannot read or hold it now; nothing is known of its content.
     """
-    with tempfile.TemporaryDirectory(prefix="model-") as folder:
-        # Keras chooses the format by the name's ending.
-        link = Path(folder) / f"model.{format}"
-        link.symlink_to(path.absolute())
-        try:
-            if format == "h5":
-                _check_hdf5(link)
-            model = keras.models.load_model(link, compile=False, safe_mode=True)
-        except UnsupportedMedia:
-            raise
-        except Exception as error:
-            # Keras raises every kind of exception at a file that is not what it expects.
-            raise UnsupportedMedia(f"not a Keras model that can be loaded: {_public(error)}") from error
+    try:
+        model = _load(path, format)
+    except SpectrogramPredictorError:
+        raise
+    except Exception as error:
+        _raise_if_passing(error)
+        # Keras raises every kind of exception at a file that is not what it expects.
+        raise UnsupportedMedia(f"not a Keras model that can be loaded: {_public(error)}") from error
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise Unprocessable("the model does not say the shapes of its inputs")
     if len(model.outputs) != 1:
         raise Unprocessable(f"the model has {len(model.outputs)} outputs; one is needed")
+    for kind, tensors in (("input", model.inputs), ("output", model.outputs)):
+        for tensor in tensors:
+            _check_numeric(kind, tensor)
     return Model(model)
+
+
+def _load(path: Path, format: str) -> Any:  # noqa: A002
+    if not path.exists():
+        raise ModelNotFound("the model's file is gone")
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        # Keras chooses the format by the name's ending.
+        link = Path(folder) / f"model.{format}"
+        link.symlink_to(path.absolute())
+        if format == "h5":
+            _check_hdf5(link)
+        else:
+            # Keras says of an archive which it cannot open that there is none, and not why.
+            zipfile.ZipFile(link).close()
+        return keras.models.load_model(link, compile=False, safe_mode=True)
 
 
 def _check_hdf5(path: Path) -> None:
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
             raise UnsupportedMedia("not a Keras model: an HDF5 file without a model in it")
+
+
+def _check_numeric(kind: str, tensor: Any) -> None:
+    dtype = tf.as_dtype(tensor.dtype)
+    if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+        raise Unprocessable(f"the model's {kind} {tensor.name!r} is of type {dtype.name}; numbers are needed")
+
+
+def _raise_if_passing(error: BaseException) -> None:
+    """Raise `Unavailable` if at the bottom of an error is a fault of this machine, which may pass."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _PASSING:
+            raise StorageUnavailable(f"the model cannot be read now: {os.strerror(cause.errno)}") from error
+        if isinstance(cause, (MemoryError, tf.errors.ResourceExhaustedError)):
+            raise Unavailable("there is no memory for the model now") from error
+        cause = cause.__cause__ or cause.__context__
 
 
 def _accept_legacy_arguments() -> None:

@@ -15,11 +15,13 @@ from typing import Any
 from spectrogram_predictor import storage
 from spectrogram_predictor.config import PromotionSettings
 from spectrogram_predictor.errors import (
+    DeadlineExceeded,
     ModelNotFound,
     SpectrogramPredictorError,
+    StorageUnavailable,
+    Unavailable,
     Unprocessable,
     UnsupportedMedia,
-    WorkerLost,
 )
 from spectrogram_predictor.registry import Registration, Registry
 from spectrogram_predictor.storage import Backend, Entry
@@ -31,7 +33,7 @@ Inspect = Callable[[str, str, str], Awaitable[dict[str, Any]]]
 """Load the model at a storage key, with this digest, in this format; return what it is, or raise."""
 
 MAX_TRIAL_LOADS = 3
-"""How often a file may take a worker down with it before it is rejected."""
+"""How often a file may take a worker down with it, or not fit into memory, before it is rejected."""
 
 _MAGIC = {"h5": b"\x89HDF\r\n\x1a\n", "keras": b"PK\x03\x04"}
 _REFUSALS = (UnsupportedMedia, Unprocessable)
@@ -187,8 +189,10 @@ class Promoter:
             if await self._backend.stat(key):
                 await self._reject(key, digest, error.message)
             return None
-        except WorkerLost as error:
-            # Not DeadlineExceeded: that counts time in the queue, which is no fault of the file.
+        except (DeadlineExceeded, StorageUnavailable):
+            # Time in the queue, or the storage: no fault of the file.
+            raise
+        except Unavailable as error:
             self._trials[digest] = self._trials.get(digest, 0) + 1
             if self._trials[digest] < MAX_TRIAL_LOADS:
                 raise

@@ -6,6 +6,7 @@ takes the picture at its own height and width, with grey levels 0..255. Rank and
 [features, picture] and [picture, features] are the same.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,10 @@ Shape = tuple[int | None, ...]
 
 GTZAN_FEATURES = 58
 
-_MAX_PIXELS = 2**26
+MAX_VALUES = 2**26
+"""Most numbers that the pictures of one question may be, together: 268 MB as float32."""
+
+_LONGEST = 1 + int(audio.MAX_DURATION_S * audio.SR) // audio.HOP_LENGTH
 
 
 def takes_features(shape: Shape) -> bool:
@@ -29,7 +33,7 @@ def takes_features(shape: Shape) -> bool:
 
 def takes_picture(shape: Shape) -> bool:
     """Tell whether an input of this shape, without the batch, takes a picture."""
-    if takes_features(shape) or any(size is not None and not 0 < size <= _MAX_PIXELS for size in shape):
+    if takes_features(shape) or any(size is not None and size <= 0 for size in shape):
         return False
     return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
 
@@ -40,11 +44,24 @@ def check_shapes(shapes: Sequence[Shape]) -> None:
     Raises
     ------
     Unprocessable
-        An input is neither a picture nor a row of features.
+        An input is neither a picture nor a row of features, or the pictures have more than `MAX_VALUES`.
     """
     for shape in shapes:
         if not takes_features(shape) and not takes_picture(shape):
             raise Unprocessable(f"an input of shape {list(shape)} is neither a picture nor a row of features")
+    values = sum(_most_values(shape) for shape in shapes if takes_picture(shape))
+    if values > MAX_VALUES:
+        raise Unprocessable(f"the model takes pictures of up to {values} values; the most is {MAX_VALUES}")
+
+
+def _most_values(shape: Shape) -> int:
+    """Count the values of a picture of this shape; where a size is free, that of the longest song.
+
+    Resizing holds more of a long and thin one, so no side counts as less than a spectrogram's.
+    """
+    height, width, *channels = shape
+    sides = (height or audio.N_MELS, width or _LONGEST)
+    return math.prod([*(max(side, audio.N_MELS) for side in sides), *(size or 1 for size in channels)])
 
 
 def inputs(shapes: Sequence[Shape], song: bytes, csv: bytes | None) -> list[NDArray[Any]]:
@@ -83,7 +100,8 @@ def _features(shape: Shape, csv: bytes | None, y: audio.Waveform) -> NDArray[np.
     if csv:
         return features.as_input(features.parse_csv(csv), shape)
     if shape[0] != GTZAN_FEATURES:
-        raise BadRequest(f"this model takes {shape[0]} features: send them as csv")
+        number = "any number of" if shape[0] is None else shape[0]
+        raise BadRequest(f"this model takes {number} features: send them as csv")
     return features.as_input(audio.gtzan_features(y), shape)
 
 

@@ -11,11 +11,13 @@ worker which a model file has taken over cannot run code in the server.
 import importlib
 import json
 import logging
+import math
 import os
 import pickle
 import queue
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -25,7 +27,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from typing import Any
 
 from spectrogram_predictor import errors
@@ -41,7 +42,8 @@ _HEARTBEAT_S = 1.0
 _RESTART_PAUSE_S = 1.0
 _SECRETS = ("SIGNING_TOKEN", "AWS_")
 
-_Call = tuple[Future[Any], bytes]
+_Call = tuple[Future[Any], list[bytes]]
+"""Who waits for it, and its message, while it is needed."""
 
 
 class WorkerPool(Executor):
@@ -90,7 +92,10 @@ class WorkerPool(Executor):
         if self._closing.is_set():
             raise RuntimeError("the pool is shut down")
         future: Future[Any] = Future()
-        self._calls.put((future, pickle.dumps((fn, args, kwargs), protocol=5)))
+        message = [pickle.dumps((fn, args, kwargs), protocol=5)]
+        # A call that was cancelled stays in the queue until a worker comes by; its song need not.
+        future.add_done_callback(lambda _: message.clear())
+        self._calls.put((future, message))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -172,7 +177,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 env=_environment(settings.threads),
             )
-            self._connection = Connection(ours.detach())
+            self._channel = _Channel(ours.dup())
         self._ready = False
         self.pid = self._process.pid
 
@@ -182,15 +187,17 @@ class _Worker:
         return self._ready and self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        self._receive(START_TIMEOUT_S)
+        self._exchange(None, START_TIMEOUT_S)
         self._ready = True
 
     def call(self, message: bytes, timeout_s: float) -> Any:
-        try:
-            self._connection.send_bytes(message)
-        except OSError as error:
-            raise WorkerLost("the worker process ended, please send it again") from error
-        return self._receive(timeout_s)
+        answer = self._exchange(message, timeout_s)
+        if "error" in answer:
+            raise errors.from_code(answer["error"], answer["message"])
+        if "bug" in answer:
+            logger.error("a worker failed:\n%s", answer["bug"])
+            raise SpectrogramPredictorError("internal error")
+        return answer["result"]
 
     def interrupt(self) -> None:
         """End the process, whatever it does; from any thread."""
@@ -201,21 +208,63 @@ class _Worker:
         self._ready = False
         self._process.kill()
         self._process.wait()
-        self._connection.close()
+        self._channel.close()
 
-    def _receive(self, timeout_s: float) -> Any:
+    def _exchange(self, message: bytes | None, timeout_s: float) -> Any:
+        deadline = time.monotonic() + timeout_s
         try:
-            if not self._connection.poll(timeout_s):
-                raise DeadlineExceeded(f"no answer within {timeout_s:g} s")
-            answer = json.loads(self._connection.recv_bytes(MAX_ANSWER_BYTES))
+            if message is not None:
+                self._channel.send(message, deadline)
+            return json.loads(self._channel.receive(MAX_ANSWER_BYTES, deadline))
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
         except (EOFError, OSError, ValueError) as error:
             raise WorkerLost("the worker process ended, please send it again") from error
-        if "error" in answer:
-            raise errors.from_code(answer["error"], answer["message"])
-        if "bug" in answer:
-            logger.error("a worker failed:\n%s", answer["bug"])
-            raise SpectrogramPredictorError("internal error")
-        return answer["result"]
+
+
+class _Channel:
+    """Messages over a stream socket, each with its length before it.
+
+    Not `multiprocessing.connection.Connection`: that waits for ever for a process which reads nothing, or which
+    stops in the middle of a message.
+    """
+
+    _LENGTH = struct.Struct("!Q")
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self.close = stream.close
+
+    def send(self, message: bytes, deadline: float = math.inf) -> None:
+        for data in (self._LENGTH.pack(len(message)), message):
+            self._wait_no_longer_than(deadline)
+            self._stream.sendall(data)
+
+    def receive(self, max_bytes: int | None = None, deadline: float = math.inf) -> bytearray:
+        (length,) = self._LENGTH.unpack(self._read(self._LENGTH.size, deadline))
+        if max_bytes is not None and length > max_bytes:
+            raise ValueError(f"a message of {length} bytes; the most is {max_bytes}")
+        return self._read(length, deadline)
+
+    def _read(self, length: int, deadline: float) -> bytearray:
+        data = bytearray(length)
+        missing = memoryview(data)
+        while missing:
+            self._wait_no_longer_than(deadline)
+            count = self._stream.recv_into(missing)
+            if not count:
+                raise EOFError
+            missing = missing[count:]
+        return data
+
+    def _wait_no_longer_than(self, deadline: float) -> None:
+        if deadline == math.inf:
+            return
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        # For sendall it bounds the whole, for recv_into the wait for the first byte.
+        self._stream.settimeout(left_s)
 
 
 @contextmanager
@@ -237,11 +286,11 @@ def quiet_import() -> Iterator[None]:
             os.close(stderr)
 
 
-def _perform(worker: _Worker, future: Future[Any], message: bytes, timeout_s: float) -> None:
+def _perform(worker: _Worker, future: Future[Any], message: list[bytes], timeout_s: float) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        result = worker.call(message, timeout_s)
+        result = worker.call(message.pop(), timeout_s)
     except (WorkerLost, DeadlineExceeded) as error:
         worker.close()
         future.set_exception(error)
@@ -257,7 +306,7 @@ def _environment(threads: int) -> dict[str, str]:
     return environment
 
 
-def _answer(message: bytes) -> bytes:
+def _answer(message: bytearray) -> bytes:
     try:
         fn, args, kwargs = pickle.loads(message)  # noqa: S301  # from the server, which is trusted
         answer = {"result": fn(*args, **kwargs)}
@@ -273,17 +322,17 @@ def main(arguments: list[str]) -> None:
     descriptor, initializer, threads, cached_models = arguments
     # Ctrl-C in a terminal goes to the whole group; the server decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection = Connection(int(descriptor))
+    channel = _Channel(socket.socket(fileno=int(descriptor)))
     module, _, function = initializer.partition(":")
     began = time.monotonic()
     with quiet_import():
         start = getattr(importlib.import_module(module), function)
         start(int(threads), int(cached_models))
-    connection.send_bytes(json.dumps({"result": time.monotonic() - began}).encode())
+    channel.send(json.dumps({"result": time.monotonic() - began}).encode())
     while True:
         try:
-            message = connection.recv_bytes()
-            connection.send_bytes(_answer(message))
+            message = channel.receive()
+            channel.send(_answer(message))
         except (EOFError, OSError):
             return
 

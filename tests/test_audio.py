@@ -1,14 +1,17 @@
 """Bytes to waveform to picture: the same numbers as librosa's."""
 
 import io
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import librosa
 import numpy as np
 import pytest
+import soundfile
 
 from spectrogram_predictor import audio
-from spectrogram_predictor.errors import Unprocessable
+from spectrogram_predictor.errors import TooLarge, Unprocessable, UnsupportedMedia
 from tests.conftest import wav
 
 
@@ -29,6 +32,87 @@ def test_every_container_is_decoded_as_librosa_does(material: Path) -> None:
     for path in sorted((material / "other").iterdir()):
         expected, _ = librosa.load(path)
         np.testing.assert_allclose(audio.decode(path.read_bytes()), expected, atol=1e-6, err_msg=path.name)
+
+
+@pytest.mark.parametrize("container", ["WAV", "MP3", "FLAC", "OGG"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_song_of_many_blocks_is_decoded_as_in_one(
+    container: str, channels: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without a complaint of decoders that keep something of what went before."""
+    song = wav(10.0, 22050, channels, container)
+    whole, _ = soundfile.read(io.BytesIO(song), dtype="float32", always_2d=True)
+    capfd.readouterr()
+    np.testing.assert_allclose(audio.decode(song), whole.mean(axis=1), atol=2e-7)
+    assert capfd.readouterr().err == ""
+
+
+def encoded(frames: int, sr: int, channels: int = 1, container: str = "WAV") -> bytes:
+    """Silence, encoded."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((frames, channels), np.int16), sr, format=container, subtype="PCM_16")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("sr", [1, 999, 768_001, 2**31 - 1])
+def test_a_rate_that_no_song_has_is_refused(sr: int) -> None:
+    """By its number: 3,000 samples at 1 Hz are not made 66 million."""
+    with pytest.raises(Unprocessable, match=f" {sr} Hz"):
+        audio.decode(encoded(3000, sr))
+
+
+@pytest.mark.parametrize("sr", [1_000, 768_000])
+def test_a_rate_at_the_bounds_is_accepted(sr: int) -> None:
+    """A second is a second."""
+    assert len(audio.decode(encoded(sr, sr))) == audio.SR
+
+
+def test_more_channels_than_any_song_has_are_refused() -> None:
+    """By their number."""
+    with pytest.raises(Unprocessable, match=" 65 channels"):
+        audio.decode(encoded(10, audio.SR, 65))
+    assert len(audio.decode(encoded(10, audio.SR, 64))) == 10
+
+
+def test_a_song_longer_than_an_hour_is_too_large() -> None:
+    """However small its file is."""
+    song = encoded(3601 * 1000, 1000, container="FLAC")
+    assert len(song) < 100_000
+    with pytest.raises(TooLarge, match=r"3601\.0 s"):
+        audio.decode(song)
+
+
+def test_a_song_that_does_not_say_how_long_it_is_is_refused() -> None:
+    """It could end anywhere, and nobody would know."""
+    song = bytearray(encoded(30_000, audio.SR, container="FLAC"))
+    length = slice(22, 26)
+    assert int.from_bytes(song[length]) == 30_000
+    song[length] = bytes(4)
+    with pytest.raises(UnsupportedMedia, match="how long"):
+        audio.decode(bytes(song))
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Return the most memory that a call held at a time."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_song_costs_its_waveform_and_a_block() -> None:
+    """Whatever its rate and channels are."""
+    song = wav(10.0, 192_000, 8)
+    block = 2 * 2**16 * 8 * 4
+    assert peak_bytes(lambda: audio.decode(song)) < 10 * audio.SR * 4 + block
+
+
+def test_a_mel_spectrogram_costs_less_than_its_waveform() -> None:
+    """However long the song is."""
+    y = np.random.default_rng(1).standard_normal(120 * audio.SR).astype(np.float32)
+    assert peak_bytes(lambda: audio.mel_db(y)) < y.nbytes
 
 
 @pytest.mark.parametrize("samples", [2048, 2049, 22050, 661_500])

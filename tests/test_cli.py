@@ -81,6 +81,23 @@ def test_register_and_upload_are_commands_too(
     assert "0 rows" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), ()], ids=str)
+def test_an_answer_that_is_no_row_is_shown_as_it_is(
+    run: Run, song_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: tuple[int, ...]
+) -> None:
+    """A model may answer with any array: as JSON, since no table would fit."""
+    import keras
+
+    features = keras.layers.Input((24, 32, 1))
+    flat = keras.layers.Dense(6)(keras.layers.Flatten()(features))
+    output = keras.layers.Reshape(shape)(flat) if shape else keras.ops.sum(flat, axis=1)
+    keras.Model(features, output).save(tmp_path / "model.keras")
+    assert run("publish", tmp_path / "model.keras") == 0
+    digest = capsys.readouterr().out.strip()
+    assert run("predict", song_file, "--model", digest) == 0
+    assert np.shape(json.loads(capsys.readouterr().out)) == (1, *shape)
+
+
 def test_the_server_s_no_is_exit_code_1(run: Run, song_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With its message on stderr."""
     assert run("predict", song_file, "--model", "0" * 64) == 1

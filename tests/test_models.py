@@ -1,16 +1,28 @@
 """Real model files load and answer, whatever version of Keras wrote them."""
 
+import errno
 import io
 import json
+import os
+import resource
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from spectrogram_predictor import models, recipe
-from spectrogram_predictor.errors import UnsupportedMedia
+from spectrogram_predictor.errors import (
+    ModelNotFound,
+    StorageUnavailable,
+    Unavailable,
+    Unprocessable,
+    UnsupportedMedia,
+)
 from tests.conftest import build_model, csv_row, wav
 
 # Keras warns of what old files say.
@@ -38,6 +50,131 @@ def test_what_is_no_model_is_refused(material: Path) -> None:
     for path in sorted((material / "bad").iterdir()):
         with pytest.raises(UnsupportedMedia):
             models.load(path, path.suffix.removeprefix("."))
+
+
+@pytest.fixture(params=["h5", "keras"])
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A model that loads, in either format."""
+    path = tmp_path / f"model.{request.param}"
+    build_model(["features"]).save(path)
+    return path
+
+
+def load(path: Path) -> models.Model:
+    return models.load(path, path.suffix.removeprefix("."))
+
+
+@pytest.mark.parametrize("part", [0, 0.001, 0.01, 0.5, 0.9, 0.999])
+def test_a_truncated_model_is_refused(saved: Path, part: float) -> None:
+    """Wherever it ends: that is no fault which passes."""
+    data = saved.read_bytes()
+    saved.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(UnsupportedMedia):
+        load(saved)
+
+
+@pytest.mark.parametrize("position", [0.0, 0.1])
+def test_a_damaged_model_is_refused(saved: Path, position: float) -> None:
+    """What HDF5 and zip say of it is an OSError like any other, but for its number."""
+    data = bytearray(saved.read_bytes())
+    begin = int(position * len(data))
+    data[begin : begin + 4096] = b"\xa5" * 4096
+    saved.write_bytes(data)
+    with pytest.raises(UnsupportedMedia):
+        load(saved)
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open no other file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    held: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_model_is_not_refused_because_too_many_files_are_open(saved: Path) -> None:
+    """It is tried again, and loads."""
+    load(saved)
+    with no_more_files(), pytest.raises(StorageUnavailable):
+        load(saved)
+    load(saved)
+
+
+def wrapped(error: Exception) -> Exception:
+    """An error as Keras wraps it, with the first one underneath."""
+    wrapper = ValueError("a layer could not be loaded")
+    wrapper.__cause__ = error
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EIO, "Input/output error"),
+        wrapped(OSError(errno.EIO, "Input/output error")),
+        MemoryError(),
+        wrapped(MemoryError()),
+        models.tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"),
+    ],
+    ids=repr,
+)
+def test_a_fault_that_passes_says_nothing_of_a_model(
+    saved: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room, no memory, a disk that does not answer: it can be tried again."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr("keras.models.load_model", fail)
+    with pytest.raises(Unavailable):
+        load(saved)
+
+
+def test_a_model_that_is_gone_is_not_found(saved: Path) -> None:
+    """Another server may have taken it since."""
+    saved.unlink()
+    with pytest.raises(ModelNotFound):
+        load(saved)
+
+
+def words() -> Any:
+    """A model that counts the words of a text."""
+    import keras
+
+    text = keras.layers.Input((1,), dtype="string", name="lyrics")
+    return keras.Model(text, keras.layers.TextVectorization(vocabulary=["la", "oh"], output_mode="count")(text))
+
+
+def test_a_model_of_words_is_refused_by_the_name_of_its_input(tmp_path: Path) -> None:
+    """When it is promoted, not at every prediction; should one be called, then that says no."""
+    words().save(tmp_path / "words.keras")
+    with pytest.raises(Unprocessable, match="'lyrics' is of type string"):
+        load(tmp_path / "words.keras")
+    with pytest.raises(Unprocessable, match="cannot be called"):
+        models.Model(words())([np.zeros((1, 1), np.float32)])
+
+
+def test_a_model_that_answers_no_numbers_is_refused(tmp_path: Path) -> None:
+    """There is no JSON for them."""
+    import keras
+
+    features = keras.layers.Input((3,), dtype="complex64")
+    keras.Model(features, keras.layers.Identity(dtype="complex64", name="phase")(features)).save(
+        tmp_path / "c.keras"
+    )
+    with pytest.raises(Unprocessable, match="complex64"):
+        load(tmp_path / "c.keras")
 
 
 def lstm(path: Path) -> Path:

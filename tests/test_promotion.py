@@ -12,7 +12,13 @@ from tornado.ioloop import IOLoop
 
 from backends.local import LocalBackend
 from spectrogram_predictor.config import PromotionSettings, UploadSettings
-from spectrogram_predictor.errors import DeadlineExceeded, Unprocessable, WorkerLost
+from spectrogram_predictor.errors import (
+    DeadlineExceeded,
+    StorageUnavailable,
+    Unavailable,
+    Unprocessable,
+    WorkerLost,
+)
 from spectrogram_predictor.promotion import MAX_TRIAL_LOADS, Promoter
 from spectrogram_predictor.registry import Registration, Registry
 from spectrogram_predictor.uploads import Uploads
@@ -191,16 +197,19 @@ async def test_labels_must_fit(house: House, caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.gen_test
-async def test_a_worker_lost_in_the_trial_is_tried_again(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """It may not have been the model's fault; three times, it was."""
+@pytest.mark.parametrize("refusal", [WorkerLost("gone"), Unavailable("no memory")])
+async def test_a_trial_that_takes_too_much_is_tried_again(
+    house: House, caplog: pytest.LogCaptureFixture, refusal: Unavailable
+) -> None:
+    """A lost worker, or too little memory, may not have been the model's fault; three times, it was."""
     digest = sha256(HDF5)
     await house.registry.register(Registration(digest))
     await house.receive(HDF5)
-    house.refusal = WorkerLost("gone")
+    house.refusal = refusal
     await house.promoter.sweep()
     house.refusal = None
     assert await house.promoter.sweep() == [digest]
-    house.refusal = WorkerLost("gone")
+    house.refusal = refusal
     await house.receive(HDF5)
     for _ in range(MAX_TRIAL_LOADS):
         await house.promoter.sweep()
@@ -209,12 +218,15 @@ async def test_a_worker_lost_in_the_trial_is_tried_again(house: House, caplog: p
 
 
 @pytest.mark.gen_test
-async def test_slow_workers_cost_no_model(house: House, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("refusal", [DeadlineExceeded("busy"), StorageUnavailable("away")])
+async def test_slow_workers_cost_no_model(
+    house: House, caplog: pytest.LogCaptureFixture, refusal: Unavailable
+) -> None:
     """However often the trial load has no time, the file stays and is promoted when there is some."""
     digest = sha256(HDF5)
     await house.registry.register(Registration(digest))
     await house.receive(HDF5)
-    house.refusal = DeadlineExceeded("busy")
+    house.refusal = refusal
     for _ in range(MAX_TRIAL_LOADS + 2):
         assert await house.promoter.sweep() == []
     house.refusal = None

@@ -34,40 +34,36 @@ async def pair(certs: Path) -> AsyncIterator[tuple[TlsStream, ssl.SSLSocket]]:
         stream.close()
 
 
-def test_everything_arrives_in_order(certs: Path) -> None:
+@pytest.mark.gen_test
+async def test_everything_arrives_in_order(certs: Path) -> None:
     """Several times what one system call returns, asked for in pieces, and nothing more than was asked for."""
     sent = os.urandom(5 * CIPHERTEXT_BYTES + 12345)
 
-    async def check() -> None:
-        async with pair(certs) as (stream, client):
-            sending = asyncio.create_task(asyncio.to_thread(client.sendall, sent + b"next"))
-            received = b""
-            while len(received) < len(sent):
-                piece = await stream.read_bytes(min(CHUNK_BYTES, len(sent) - len(received)), partial=True)
-                assert piece
-                received += piece
-            assert received == sent
-            assert await stream.read_bytes(4) == b"next"
-            await sending
-
-    asyncio.run(check())
+    async with pair(certs) as (stream, client):
+        sending = asyncio.create_task(asyncio.to_thread(client.sendall, sent + b"next"))
+        received = b""
+        while len(received) < len(sent):
+            piece = await stream.read_bytes(min(CHUNK_BYTES, len(sent) - len(received)), partial=True)
+            assert piece
+            received += piece
+        assert received == sent
+        assert await stream.read_bytes(4) == b"next"
+        await sending
 
 
-def test_a_piece_does_not_change_when_the_next_is_read(certs: Path) -> None:
+@pytest.mark.gen_test
+async def test_a_piece_does_not_change_when_the_next_is_read(certs: Path) -> None:
     """The buffer is used again; what it held is not."""
-
-    async def check() -> None:
-        async with pair(certs) as (stream, client):
-            pieces = []
-            for letter in b"abc":
-                await asyncio.to_thread(client.sendall, bytes([letter]) * 1000)
-                pieces.append(await stream.read_bytes(1000, partial=True))
-            assert [set(piece) for piece in pieces] == [{97}, {98}, {99}]
-
-    asyncio.run(check())
+    async with pair(certs) as (stream, client):
+        pieces = []
+        for letter in b"abc":
+            await asyncio.to_thread(client.sendall, bytes([letter]) * 1000)
+            pieces.append(await stream.read_bytes(1000, partial=True))
+        assert [set(piece) for piece in pieces] == [{97}, {98}, {99}]
 
 
-def test_a_slow_reader_gets_it_all(certs: Path) -> None:
+@pytest.mark.gen_test
+async def test_a_slow_reader_gets_it_all(certs: Path) -> None:
     """More than the socket takes at once is sent as there is room, once."""
     answer = os.urandom(20 * 2**20)
 
@@ -77,48 +73,39 @@ def test_a_slow_reader_gets_it_all(certs: Path) -> None:
             received += client.recv(2**16)
         return bytes(received)
 
-    async def check() -> None:
-        async with pair(certs) as (stream, client):
-            writing = asyncio.ensure_future(stream.write(answer[:100]))
-            more = asyncio.ensure_future(stream.write(answer[100:]))
-            await asyncio.sleep(0.2)
-            assert not more.done()
-            assert await asyncio.to_thread(read, client) == answer
-            await asyncio.gather(writing, more)
-
-    asyncio.run(check())
+    async with pair(certs) as (stream, client):
+        writing = asyncio.ensure_future(stream.write(answer[:100]))
+        more = asyncio.ensure_future(stream.write(answer[100:]))
+        await asyncio.sleep(0.2)
+        assert not more.done()
+        assert await asyncio.to_thread(read, client) == answer
+        await asyncio.gather(writing, more)
 
 
+@pytest.mark.gen_test
 @pytest.mark.parametrize("politely", [True, False])
-def test_the_end_is_seen_after_what_came_before(certs: Path, *, politely: bool) -> None:
+async def test_the_end_is_seen_after_what_came_before(certs: Path, *, politely: bool) -> None:
     """Whether the client says goodbye or just goes."""
-
-    async def check() -> None:
-        async with pair(certs) as (stream, client):
-            await asyncio.to_thread(client.sendall, b"last words")
-            if politely:
-                with contextlib.suppress(OSError):
-                    client.settimeout(0.1)
-                    await asyncio.to_thread(client.unwrap)
-            client.close()
-            assert await stream.read_bytes(10) == b"last words"
-            with pytest.raises(StreamClosedError):
-                await stream.read_bytes(1, partial=True)
-
-    asyncio.run(check())
+    async with pair(certs) as (stream, client):
+        await asyncio.to_thread(client.sendall, b"last words")
+        if politely:
+            with contextlib.suppress(OSError):
+                client.settimeout(0.1)
+                await asyncio.to_thread(client.unwrap)
+        client.close()
+        assert await stream.read_bytes(10) == b"last words"
+        with pytest.raises(StreamClosedError):
+            await stream.read_bytes(1, partial=True)
 
 
-def test_what_is_no_tls_ends_the_handshake(certs: Path) -> None:
+@pytest.mark.gen_test
+async def test_what_is_no_tls_ends_the_handshake(certs: Path) -> None:
     """A client that speaks plain HTTP."""
-
-    async def check() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            client = socket.create_connection(listening.getsockname())
-            accepted, _ = listening.accept()
-            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            stream = TlsStream(TlsSocket(accepted, ServerCertificate(certs).context), lambda _: None)
-            with pytest.raises(ConnectionAbortedError):
-                await stream.wait_for_handshake()
-            client.close()
-
-    asyncio.run(check())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        accepted, _ = listening.accept()
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        stream = TlsStream(TlsSocket(accepted, ServerCertificate(certs).context), lambda _: None)
+        with pytest.raises(ConnectionAbortedError):
+            await stream.wait_for_handshake()
+        client.close()

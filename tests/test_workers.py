@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,12 @@ def fail() -> None:
 def sleep(seconds: float) -> str:
     time.sleep(seconds)
     return "slept"
+
+
+def answer_half() -> None:
+    """Begin an answer on the connection to the server, as a worker does that is stopped in the middle of one."""
+    os.write(int(sys.argv[1]), b"\0\0\0\0\0\0\1\0half of an answer")
+    time.sleep(600)
 
 
 def secrets() -> list[str]:
@@ -107,6 +115,30 @@ def test_a_call_that_takes_too_long_is_ended(pool: WorkerPool, caplog: pytest.Lo
     caplog.clear()
 
 
+def test_a_worker_that_does_not_read_is_replaced(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    """A call counts from its first byte: what a stopped process is sent would wait for it for ever."""
+    wait_until(lambda: len(pool.pids) == 2)
+    stopped = pool.pids
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    for future in [pool.submit(len, b"x" * 8_000_000) for _ in stopped]:
+        with pytest.raises(DeadlineExceeded):
+            future.result(20)
+    assert pool.submit(echo, 1).result(60) == 1
+    assert not set(stopped) & set(pool.pids)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in stopped)
+    caplog.clear()
+
+
+def test_half_an_answer_is_none(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    """The deadline holds until the last byte."""
+    half = pool.submit(answer_half)
+    with pytest.raises(DeadlineExceeded):
+        half.result(20)
+    assert pool.submit(echo, 1).result(60) == 1
+    caplog.clear()
+
+
 def test_a_cancelled_call_is_not_done(pool: WorkerPool, tmp_path: Path) -> None:
     """What nobody waits for any more is taken out of the queue."""
     busy = [pool.submit(sleep, 0.5) for _ in range(2)]
@@ -116,6 +148,21 @@ def test_a_cancelled_call_is_not_done(pool: WorkerPool, tmp_path: Path) -> None:
     assert [future.result(60) for future in busy] == ["slept", "slept"]
     assert pool.submit(echo, 1).result(60) == 1
     assert not (tmp_path / "done").exists()
+
+
+def test_a_cancelled_call_holds_no_memory(pool: WorkerPool) -> None:
+    """Its song is let go of at once, not when a worker has time to see that nobody waits."""
+    busy = [pool.submit(sleep, 1.0) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in busy))
+    tracemalloc.start()
+    try:
+        waiting = [pool.submit(len, bytes(2_000_000)) for _ in range(5)]
+        assert tracemalloc.get_traced_memory()[0] > 10_000_000
+        assert all(future.cancel() for future in waiting)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert all(future.running() for future in busy)
 
 
 def test_workers_do_not_know_the_secrets(pool: WorkerPool) -> None:
