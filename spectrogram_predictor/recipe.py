@@ -17,8 +17,6 @@ from spectrogram_predictor.errors import BadRequest, Unprocessable
 
 Shape = tuple[int | None, ...]
 
-GTZAN_FEATURES = 58
-
 _MAX_PIXELS = 2**26
 
 
@@ -82,9 +80,9 @@ def inputs(shapes: Sequence[Shape], song: bytes, csv: bytes | None) -> list[NDAr
 def _features(shape: Shape, csv: bytes | None, y: audio.Waveform) -> NDArray[np.float32]:
     if csv:
         return features.as_input(features.parse_csv(csv), shape)
-    if shape[0] != GTZAN_FEATURES:
+    if shape[0] != len(features.GTZAN_COLUMNS):
         raise BadRequest(f"this model takes {shape[0]} features: send them as csv")
-    return features.as_input(audio.gtzan_features(y), shape)
+    return features.as_input(features.compute(y), shape)
 
 
 def _picture(shape: Shape, y: audio.Waveform) -> NDArray[np.float32]:
