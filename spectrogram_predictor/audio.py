@@ -206,50 +206,6 @@ def _filters() -> tuple[NDArray[np.float32], Any]:
     return window, scipy.sparse.csr_array(filters)
 
 
-def gtzan_features(y: Waveform) -> NDArray[np.float32]:
-    """Compute the 58 features of the public GTZAN table, in its order.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-        Waveform at `SR`.
-
-    Returns
-    -------
-    row : np.ndarray [shape=(58,), dtype=float32]
-        ``length`` in samples; mean and variance of chroma, RMS, spectral centroid, bandwidth and rolloff, zero
-        crossing rate, harmonic and percussive part; ``tempo`` in beats per minute; mean and variance of 20 MFCC.
-
-    Raises
-    ------
-    Unprocessable
-        The waveform is shorter than one window.
-
-    Notes
-    -----
-    librosa's functions with their defaults, as in the notebooks that made ``features_30_sec.csv``.
-    """
-    _check_length(y)
-    harmonic, percussive = librosa.effects.hpss(y)
-    feature = librosa.feature
-    tracks = [
-        feature.chroma_stft(y=y, sr=SR),
-        feature.rms(y=y),
-        feature.spectral_centroid(y=y, sr=SR),
-        feature.spectral_bandwidth(y=y, sr=SR),
-        feature.spectral_rolloff(y=y, sr=SR),
-        feature.zero_crossing_rate(y),
-        harmonic,
-        percussive,
-    ]
-    tempo = librosa.beat.beat_track(y=y, sr=SR)[0]
-    coefficients = feature.mfcc(y=y, sr=SR)
-    moments = [moment for track in (*tracks, *coefficients) for moment in (track.mean(), track.var())]
-    middle = 2 * len(tracks)
-    row = [len(y), *moments[:middle], np.squeeze(tempo).item(), *moments[middle:]]
-    return np.array(row, np.float32)
-
-
 def _check_length(y: Waveform) -> None:
     if len(y) < N_FFT:
         raise Unprocessable(f"the song is too short: {len(y) / SR:.3f} s, at least {N_FFT / SR:.3f} s are needed")

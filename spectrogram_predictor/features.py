@@ -1,16 +1,184 @@
-"""A row of features, as a client's CSV gives it."""
+"""A row of named numbers: as a client's CSV gives it, or computed from the sound as in the public GTZAN table."""
 
 import csv
+import functools
 import io
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spectrogram_predictor import spectra, tempo
+from spectrogram_predictor.audio import SR, Spectrogram, Waveform
 from spectrogram_predictor.errors import Unprocessable
+from spectrogram_predictor.hpss import hpss
+from spectrogram_predictor.spectra import HOP_LENGTH, N_FFT, PadMode
 
 MAX_COLUMNS = 100_000
+
+Convention = Literal["table", "librosa"]
+"""Whose numbers: those of the public table, made with librosa before 0.9, or those of librosa's defaults since."""
+
+_PAD_MODES: dict[Convention, PadMode] = {"table": "reflect", "librosa": "constant"}
+
+_TRACKS = (
+    "chroma_stft",
+    "rms",
+    "spectral_centroid",
+    "spectral_bandwidth",
+    "rolloff",
+    "zero_crossing_rate",
+    "harmony",
+    "perceptr",
+)
+_MFCC = tuple(f"mfcc{number}" for number in range(1, spectra.N_MFCC + 1))
+
+
+def _moments_of(tracks: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{track}_{moment}" for track in tracks for moment in ("mean", "var"))
+
+
+GTZAN_COLUMNS = ("length", *_moments_of(_TRACKS), "tempo", *_moments_of(_MFCC))
+"""The names of the 58 features of the public GTZAN table, ``features_30_sec.csv``, in its order."""
+
+
+def compute(
+    y: Waveform, columns: Sequence[str] = GTZAN_COLUMNS, convention: Convention = "table"
+) -> NDArray[np.float32]:
+    """Compute features of the public GTZAN table from the sound.
+
+    Only what the columns need is computed.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Waveform at `SR`.
+    columns : sequence of str
+        Names out of `GTZAN_COLUMNS`: ``length`` in samples; mean and variance of chroma, RMS, spectral centroid,
+        bandwidth and rolloff [Hz], zero crossing rate, harmonic and percussive part; ``tempo`` in beats per
+        minute; mean and variance of 20 MFCC.
+    convention : "table" or "librosa"
+        See Notes.
+
+    Returns
+    -------
+    row : np.ndarray [shape=(len(columns),), dtype=float32]
+
+    Raises
+    ------
+    Unprocessable
+        There is no such feature; the waveform is shorter than one window, or so loud that a feature is not finite.
+
+    Notes
+    -----
+    "table" reproduces the public table; a model that was trained on it needs these. It was made with librosa
+    before 0.9, which reflected the sound at its ends (https://github.com/librosa/librosa/pull/1382) and left the
+    harmonic and the percussive part silent after the last whole hop. "librosa" is the defaults of librosa since.
+    """
+    unknown = [name for name in columns if name not in GTZAN_COLUMNS]
+    if unknown:
+        raise Unprocessable(f"there is no feature {unknown[0][:40]!r}")
+    if len(y) < N_FFT:
+        raise Unprocessable(f"the song is too short: {len(y) / SR:.3f} s, at least {N_FFT / SR:.3f} s are needed")
+    song = _Song(y, convention)
+    with np.errstate(over="ignore", invalid="ignore"):
+        row = np.array([song.number(name) for name in columns], np.float32)
+    if not np.isfinite(row).all():
+        raise Unprocessable("the song is too loud: a feature is not finite")
+    return row
+
+
+class _Song:
+    """What the columns are made of, each computed when it is first asked for. Tracks have the table's names."""
+
+    def __init__(self, y: Waveform, convention: Convention) -> None:
+        self.length = len(y)
+        self._y = y
+        self._pad_mode = _PAD_MODES[convention]
+        self._whole_hops = len(y) // HOP_LENGTH * HOP_LENGTH if convention == "table" else len(y)
+        self._moments: dict[str, dict[str, float]] = {}
+
+    def number(self, column: str) -> float:
+        """Return what belongs into a column."""
+        if column in ("length", "tempo"):
+            return float(getattr(self, column))
+        track, moment = column.rsplit("_", 1)
+        if track not in self._moments:
+            numbers = self.mfcc[_MFCC.index(track)] if track in _MFCC else getattr(self, track)
+            self._moments[track] = {"mean": numbers.mean(), "var": numbers.var()}
+        return self._moments[track][moment]
+
+    @functools.cached_property
+    def magnitude(self) -> Spectrogram:
+        return spectra.magnitude(self._y, self._pad_mode)
+
+    @functools.cached_property
+    def mel_db(self) -> Spectrogram:
+        return spectra.mel_db(self.magnitude)
+
+    @functools.cached_property
+    def mfcc(self) -> NDArray[np.float32]:
+        return spectra.mfcc(self.mel_db)
+
+    @property
+    def tempo(self) -> float:
+        return tempo.tempo(tempo.onset_strength(self.mel_db))
+
+    @property
+    def chroma_stft(self) -> NDArray[np.float32]:
+        return spectra.chroma(self.magnitude)
+
+    @functools.cached_property
+    def _centroid_and_bandwidth(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return spectra.centroid_and_bandwidth(self.magnitude)
+
+    @property
+    def spectral_centroid(self) -> NDArray[np.float64]:
+        return self._centroid_and_bandwidth[0]
+
+    @property
+    def spectral_bandwidth(self) -> NDArray[np.float64]:
+        return self._centroid_and_bandwidth[1]
+
+    @property
+    def rolloff(self) -> NDArray[np.float64]:
+        return spectra.rolloff(self.magnitude)
+
+    @property
+    def rms(self) -> NDArray[np.float64]:
+        padded = spectra.pad(self._y, self._pad_mode)
+        return np.sqrt(_sum_frames(np.square(padded)) / N_FFT)
+
+    @property
+    def zero_crossing_rate(self) -> NDArray[np.float64]:
+        """Crossings inside a frame: that into its first sample does not count."""
+        negative = np.pad(self._y, N_FFT // 2, mode="edge") < -1e-10
+        crossings = np.diff(negative, prepend=negative[:1])
+        return (_sum_frames(crossings) - crossings[: 1 - N_FFT : HOP_LENGTH]) / N_FFT
+
+    @functools.cached_property
+    def _parts(self) -> tuple[Waveform, Waveform]:
+        parts = hpss(self._y, self._pad_mode)
+        for part in parts:
+            part[self._whole_hops :] = 0
+        return parts
+
+    @property
+    def harmony(self) -> Waveform:
+        return self._parts[0]
+
+    @property
+    def perceptr(self) -> Waveform:
+        return self._parts[1]
+
+
+def _sum_frames(padded: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Add up each frame: the sums of its hops."""
+    whole = padded[: len(padded) // HOP_LENGTH * HOP_LENGTH]
+    hops = whole.reshape(-1, HOP_LENGTH).sum(axis=1, dtype=np.float64)
+    return np.convolve(hops, np.ones(N_FFT // HOP_LENGTH), mode="valid")
 
 
 def parse_csv(data: bytes) -> NDArray[np.float32]:

@@ -18,8 +18,6 @@ from spectrogram_predictor.errors import BadRequest, Unprocessable
 
 Shape = tuple[int | None, ...]
 
-GTZAN_FEATURES = 58
-
 MAX_VALUES = 2**26
 """Most numbers that the pictures of one question may be, together: 268 MB as float32."""
 
@@ -99,10 +97,10 @@ def inputs(shapes: Sequence[Shape], song: bytes, csv: bytes | None) -> list[NDAr
 def _features(shape: Shape, csv: bytes | None, y: audio.Waveform) -> NDArray[np.float32]:
     if csv:
         return features.as_input(features.parse_csv(csv), shape)
-    if shape[0] != GTZAN_FEATURES:
+    if shape[0] != len(features.GTZAN_COLUMNS):
         number = "any number of" if shape[0] is None else shape[0]
         raise BadRequest(f"this model takes {number} features: send them as csv")
-    return features.as_input(audio.gtzan_features(y), shape)
+    return features.as_input(features.compute(y), shape)
 
 
 def _picture(shape: Shape, y: audio.Waveform) -> NDArray[np.float32]:

@@ -1,0 +1,254 @@
+"""Spectra of a waveform as librosa makes them by default: pure functions of NumPy and SciPy.
+
+Names and shapes are librosa's: ``S`` [shape=(1 + N_FFT // 2, t)] is a magnitude spectrogram, stored frame by frame
+(Fortran order). What librosa computes in double precision is computed in double precision, the rest is float32.
+Long songs are worked on in blocks of frames, so that of all that is large only ``S`` grows with the song.
+
+Of librosa, only what loads without compiling is called: numba takes ten seconds and more in every process that
+finds no cache, and a container's site-packages cannot be written to.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Literal
+
+import librosa.filters
+import numpy as np
+import scipy.fft
+import scipy.signal
+from numpy.typing import NDArray
+
+from spectrogram_predictor.audio import SR, Spectrogram, Waveform
+
+PadMode = Literal["reflect", "constant"]
+"""How a song is continued by half a window at both ends: librosa's default before 0.9, and since."""
+
+N_FFT = 2048
+HOP_LENGTH = 512
+N_MELS = 128
+N_MFCC = 20
+N_CHROMA = 12
+TOP_DB = 80.0
+AMIN = 1e-10
+ROLL_PERCENT = 0.85
+
+BLOCK = 512
+"""Frames that are worked on at a time."""
+
+_BIN_HZ = SR / N_FFT
+_TINY = np.finfo(np.float32).tiny
+
+
+def count_frames(y: Waveform) -> int:
+    """Count the frames of a waveform: one a hop, each centred on its sample."""
+    return 1 + len(y) // HOP_LENGTH
+
+
+def blocks(frames: int) -> Iterator[slice]:
+    """Cut a number of frames into blocks."""
+    return (slice(start, min(start + BLOCK, frames)) for start in range(0, frames, BLOCK))
+
+
+def pad(y: Waveform, pad_mode: PadMode) -> Waveform:
+    """Continue a waveform by half a window at both ends, so that frames are centred."""
+    return np.pad(y, N_FFT // 2, mode=pad_mode)
+
+
+@functools.cache
+def hann(size: int = N_FFT) -> NDArray[np.float64]:
+    """Return the Hann window."""
+    window: NDArray[np.float64] = scipy.signal.get_window("hann", size)
+    return window
+
+
+def stft(padded: Waveform, start: int, stop: int) -> NDArray[np.complex64]:
+    """Transform some of the frames.
+
+    Parameters
+    ----------
+    padded : np.ndarray [shape=(n + N_FFT,), dtype=float32]
+        See `pad`.
+    start, stop : int >= 0
+        First frame, and the one after the last.
+
+    Returns
+    -------
+    D : np.ndarray [shape=(1 + N_FFT // 2, stop - start), dtype=complex64]
+        Transformed in double precision, then rounded, as librosa does: the tuning and the tempo of a song are the
+        places of maxima, and less would now and then find another one.
+    """
+    frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP_LENGTH][start:stop]
+    D: NDArray[np.complex128] = scipy.fft.rfft(frames * hann(), axis=1, overwrite_x=True)
+    return D.astype(np.complex64).T
+
+
+def magnitude(y: Waveform, pad_mode: PadMode) -> Spectrogram:
+    """Compute the magnitude spectrogram.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Waveform of more than half a window.
+    pad_mode : "reflect" or "constant"
+        See `PadMode`.
+
+    Returns
+    -------
+    S : np.ndarray [shape=(1 + N_FFT // 2, 1 + n // HOP_LENGTH), dtype=float32]
+    """
+    padded, frames = pad(y, pad_mode), count_frames(y)
+    S = np.empty((1 + N_FFT // 2, frames), np.float32, order="F")
+    for block in blocks(frames):
+        np.abs(stft(padded, block.start, block.stop), out=S[:, block])
+    return S
+
+
+def mel_db(S: Spectrogram) -> Spectrogram:
+    """Compute the mel spectrogram in decibels, no more than `TOP_DB` below its maximum.
+
+    Returns
+    -------
+    S : np.ndarray [shape=(N_MELS, t), dtype=float32]
+    """
+    mel = _filter_power(_mel_filters(), S)
+    np.maximum(mel, AMIN, out=mel)
+    np.log10(mel, out=mel)
+    mel *= 10
+    np.maximum(mel, mel.max() - np.float32(TOP_DB), out=mel)
+    return mel
+
+
+def mfcc(mel: Spectrogram) -> NDArray[np.float32]:
+    """Compute the mel-frequency cepstral coefficients [shape=(N_MFCC, t)] of a mel spectrogram in decibels."""
+    coefficients: NDArray[np.float32] = scipy.fft.dct(mel, axis=0, type=2, norm="ortho")
+    return coefficients[:N_MFCC]
+
+
+def chroma(S: Spectrogram) -> NDArray[np.float32]:
+    """Compute the energy [shape=(N_CHROMA, t)] of each pitch class from C, the strongest of a frame being 1.
+
+    The classes follow the song's `tuning`.
+    """
+    raw = _filter_power(chroma_filters(tuning(S)), S)
+    strongest = raw.max(axis=0)
+    strongest[strongest < _TINY] = 1
+    raw /= strongest
+    return raw
+
+
+def centroid_and_bandwidth(S: Spectrogram) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute mean and standard deviation of the frequency in each frame [Hz], weighted with the magnitude.
+
+    Returns
+    -------
+    centroid, bandwidth : np.ndarray [shape=(t,), dtype=float64]
+        Zero where there is silence.
+    """
+    frequency = np.arange(len(S)) * _BIN_HZ
+    powers = np.vander(frequency, 3, increasing=True).T
+    moments = np.concatenate([powers @ S[:, block].astype(np.float64) for block in blocks(S.shape[1])], axis=1)
+    # A frame that is all but silent is not normalised, as in librosa.
+    zeroth, first, second = moments / np.where(moments[0] < _TINY, 1, moments[0])
+    variance = second - 2 * first * first + first * first * zeroth
+    return first, np.sqrt(np.maximum(variance, 0))
+
+
+def rolloff(S: Spectrogram) -> NDArray[np.float64]:
+    """Compute the frequency below which `ROLL_PERCENT` of each frame's magnitude is [shape=(t,), Hz]."""
+    bins = []
+    for block in blocks(S.shape[1]):
+        total = np.cumsum(S[:, block], axis=0)
+        bins.append(np.count_nonzero(total < np.float32(ROLL_PERCENT) * total[-1], axis=0))
+    return np.concatenate(bins) * _BIN_HZ
+
+
+def tuning(S: Spectrogram) -> float:
+    """Estimate how far the song is tuned from A = 440 Hz.
+
+    Parameters
+    ----------
+    S : np.ndarray [shape=(1 + N_FFT // 2, t), dtype=float32]
+        Magnitude.
+
+    Returns
+    -------
+    tuning : float in -0.5..0.5 [semitones]
+        The commonest deviation, in hundredths, of the peaks between 150 and 4,000 Hz, of those stronger than their
+        median; 0 if there are none.
+
+    Notes
+    -----
+    ``librosa.estimate_tuning`` of the power spectrogram, in its precision throughout: the result is the place of a
+    maximum.
+    """
+    peaks = [_peaks(np.square(S[:, block])) for block in blocks(S.shape[1])]
+    pitch, strength = (np.concatenate(values) for values in zip(*peaks, strict=True))
+    if not len(pitch):
+        return 0.0
+    pitch = pitch[strength >= np.median(strength)]
+    deviation = np.mod(N_CHROMA * np.log2(pitch / (440 / 16)), 1)
+    deviation[deviation >= 0.5] -= 1
+    counts, edges = np.histogram(deviation, np.linspace(-0.5, 0.5, 101))
+    return float(edges[np.argmax(counts)])
+
+
+def _peaks(power: Spectrogram) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Find pitch [Hz] and strength of a frame's peaks, between bins by a parabola.
+
+    A peak is above its neighbours and a tenth of its frame's maximum.
+    """
+    low, high = np.searchsorted(np.arange(len(power)) * _BIN_HZ, (150, 4000))
+    left, here, right = (power[low + shift : high + shift] for shift in (-1, 0, 1))
+    loud = here > np.float32(0.1) * power.max(axis=0)
+    bins, frames = np.nonzero(loud & (here > left) & (here >= right))
+    left, here, right = (values[bins, frames] for values in (left, here, right))
+    curvature = (right + left).astype(np.float64) - 2 * here.astype(np.float64)
+    slope = (right - left) / np.float32(2)
+    inside = np.abs(slope) < np.abs(curvature)
+    shift = np.where(inside, -slope / np.where(inside, curvature, 1), 0).astype(np.float32)
+    pitch = (bins + low + shift) * float(SR) / N_FFT
+    return pitch.astype(np.float32), here + np.float32(0.5) * slope * shift
+
+
+@functools.lru_cache(maxsize=8)
+def chroma_filters(tuning: float) -> NDArray[np.float32]:
+    """Make the filters from power to pitch classes.
+
+    Parameters
+    ----------
+    tuning : float [semitones]
+        See `tuning`.
+
+    Returns
+    -------
+    filters : np.ndarray [shape=(N_CHROMA, 1 + N_FFT // 2), dtype=float32]
+        Gaussian bumps, a semitone wide or one bin, around each pitch class; of norm 1 in every bin, times a wide
+        Gaussian around the fifth octave.
+
+    Notes
+    -----
+    ``librosa.filters.chroma``, after Ellis, "Chroma feature analysis and synthesis", 2007.
+    """
+    a440 = 440 * 2 ** (tuning / N_CHROMA)
+    place = N_CHROMA * np.log2(np.arange(1, 2 + N_FFT // 2) * _BIN_HZ / (a440 / 16))
+    # The lowest bin has no pitch: it is put one and a half octaves below the next.
+    place = np.concatenate(([place[0] - 1.5 * N_CHROMA], place))
+    width = np.maximum(np.diff(place), 1)
+    place = place[:-1]
+    half = N_CHROMA // 2
+    distance = np.remainder(place - np.arange(N_CHROMA)[:, np.newaxis] + half, N_CHROMA) - half
+    bumps = np.exp(-0.5 * (2 * distance / width) ** 2)
+    bumps /= np.sqrt(np.sum(np.square(bumps), axis=0))
+    bumps *= np.exp(-0.5 * ((place / N_CHROMA - 5) / 2) ** 2)
+    # Octaves are counted from A, pitch classes from C.
+    return np.roll(bumps, -3, axis=0).astype(np.float32)
+
+
+@functools.cache
+def _mel_filters() -> NDArray[np.float32]:
+    filters: NDArray[np.float32] = librosa.filters.mel(sr=SR, n_fft=N_FFT, n_mels=N_MELS, dtype=np.float32)
+    return filters
+
+
+def _filter_power(filters: NDArray[np.float32], S: Spectrogram) -> Spectrogram:
+    return np.concatenate([filters @ np.square(S[:, block]) for block in blocks(S.shape[1])], axis=1)
