@@ -58,7 +58,7 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version"},
-    {"config", "signing", "plugins", "certificates", "audio", "features", "logs", "client"},
+    {"config", "signing", "plugins", "certificates", "audio", "features", "pictures", "logs", "client"},
     {"storage", "recipe", "workers"},
     {"registry", "uploads", "models"},
     {"promotion", "predictor", "engine"},
