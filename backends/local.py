@@ -12,7 +12,7 @@ import itertools
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
@@ -20,11 +20,13 @@ from typing import Any, BinaryIO, TypeVar
 from fsspec.implementations.local import LocalFileSystem
 
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
+from spectrogram_predictor.lanes import Lane, Lanes
 from spectrogram_predictor.storage import Backend, Entry, Writer
 
 T = TypeVar("T")
 
 _THREADS = 8
+_WRITERS = 4
 _CHUNK = 2**20
 _SYNC_BYTES = 2**26
 _STALE_S = 3600.0
@@ -50,6 +52,7 @@ class LocalBackend(Backend):
         self._root = Path(url.removeprefix("file://")).absolute()
         self._fs = LocalFileSystem(skip_instance_cache=True)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
+        self._lanes = Lanes(_WRITERS, "write")
 
     async def open(self) -> None:
         def make() -> None:
@@ -67,6 +70,7 @@ class LocalBackend(Backend):
             raise ConfigError(f"storage.url: cannot keep files in {self._root}: {error}") from error
 
     async def close(self) -> None:
+        self._lanes.close()
         self._threads.shutdown(wait=True)
 
     async def check(self) -> None:
@@ -160,9 +164,11 @@ class LocalBackend(Backend):
         return path if await self._run(path.is_file) else None
 
     async def _run(self, function: Callable[[], T]) -> T:
-        loop = asyncio.get_running_loop()
+        return await self._translated(asyncio.get_running_loop().run_in_executor(self._threads, function))
+
+    async def _translated(self, work: Awaitable[T]) -> T:
         try:
-            return await loop.run_in_executor(self._threads, function)
+            return await work
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise InsufficientStorage("there is no room to store it") from error
@@ -246,26 +252,21 @@ class _LocalWriter(Writer):
         self._path = path
         self._file: BinaryIO | None = None
         self._unsynced = 0
-        self._syncing: asyncio.Future[None] | None = None
+        self._lane = backend._lanes.lane()
+        self._syncs = Lane(backend._threads)
         backend._make_folder(path.parent)
         self._file = path.open("xb", buffering=0)
 
     async def write(self, data: bytes) -> None:
-        def write() -> None:
-            assert self._file is not None
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
-
-        await self._backend._run(write)
+        await self._backend._translated(self._lane.put(self._write, data))
         self._unsynced += len(data)
-        if self._unsynced >= _SYNC_BYTES and (self._syncing is None or self._syncing.done()):
-            await self._synced()
+        if self._unsynced >= _SYNC_BYTES:
             self._unsynced = 0
-            self._syncing = asyncio.ensure_future(self._backend._run(self._sync))
+            await self._backend._translated(self._syncs.put(self._sync))
 
     async def commit(self) -> None:
-        await self._synced()
+        await self._backend._translated(self._lane.join())
+        await self._backend._translated(self._syncs.join())
 
         def commit() -> None:
             assert self._file is not None
@@ -278,8 +279,8 @@ class _LocalWriter(Writer):
     async def cancel(self) -> None:
         if self._file is None:
             return
-        if self._syncing:
-            await asyncio.wait([self._syncing])
+        await self._lane.drop()
+        await self._syncs.drop()
 
         def cancel() -> None:
             self._close()
@@ -288,14 +289,15 @@ class _LocalWriter(Writer):
 
         await self._backend._run(cancel)
 
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
     def _sync(self) -> None:
         assert self._file is not None
         os.fdatasync(self._file.fileno())
-
-    async def _synced(self) -> None:
-        """Wait for the disk, and raise what it had to say: it says it only once."""
-        if self._syncing:
-            await self._syncing
 
     def _close(self) -> None:
         if self._file is not None:

@@ -116,7 +116,7 @@ def gtzan(y: Waveform) -> Picture:
     return picture
 
 
-def levels(S: NDArray[Any], low: float, high: float, steps: int = 256) -> Levels:  # noqa: N803  # as in librosa
+def levels(S: NDArray[Any], low: float, high: float, steps: int = 256) -> Levels:  # as in librosa
     """Scale to levels 0..255.
 
     Parameters

@@ -6,7 +6,6 @@ its name.
 """
 
 import asyncio
-import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -143,16 +142,14 @@ class Promoter:
         version, digest = self._seen.get(entry.key, ("", ""))
         if version == entry.version:
             return digest
-        sha256 = hashlib.sha256()
         if await self._backend.read(entry.key, 1) is None:
             if await self._backend.stat(entry.key):
                 logger.warning("deleting %r: it is not a regular file", entry.key)
                 await self._backend.delete(entry.key)
             return None
-        async for chunk in self._backend.chunks(entry.key):
-            await self._uploads.update(sha256, chunk)
-        self._seen[entry.key] = (entry.version, sha256.hexdigest())
-        return sha256.hexdigest()
+        digest = await self._uploads.digest(self._backend.chunks(entry.key))
+        self._seen[entry.key] = (entry.version, digest)
+        return digest
 
     async def _drop(self, entry: Entry, digest: str) -> None:
         age_s = await self._backend.now() - entry.modified
@@ -168,7 +165,7 @@ class Promoter:
         try:
             async for chunk in self._backend.chunks(entry.key):
                 await upload.write(chunk)
-            if upload.sha256 != digest:
+            if await upload.sha256() != digest:
                 return None
             key = await upload.commit()
         finally:

@@ -99,7 +99,7 @@ class Writer(abc.ABC):
 
     @abc.abstractmethod
     async def write(self, data: bytes) -> None:
-        """Append."""
+        """Append; may return before it is done, and raise what went wrong with it at a later call."""
 
     @abc.abstractmethod
     async def commit(self) -> None:

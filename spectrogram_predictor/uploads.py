@@ -4,18 +4,17 @@ Bytes go to ``incoming/`` as they arrive; `Upload.commit` makes them durable and
 step, where the sweep finds them. Who may send, and in what wrapping, is the handlers' business.
 """
 
-import asyncio
 import hashlib
 import logging
 import uuid
-from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
 from spectrogram_predictor import storage
 from spectrogram_predictor.config import UploadSettings
 from spectrogram_predictor.errors import QueueFull, StorageUnavailable, TooLarge
+from spectrogram_predictor.lanes import Lanes
 from spectrogram_predictor.storage import Backend, Writer
 
 logger = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ class Uploads:
         self.digests: dict[str, str] = {}
         self.taken: set[Slot] = set()
         self._backend = backend
-        self._threads = ThreadPoolExecutor(_HASH_THREADS, thread_name_prefix="digest")
+        self.lanes = Lanes(_HASH_THREADS, "digest")
 
     def slot(self) -> Slot:
         """Return a place for one sender.
@@ -81,13 +80,20 @@ class Uploads:
         writer = await self._backend.writer(storage.incoming_key(upload_id))
         return Upload(self, self._backend, writer, upload_id)
 
-    def update(self, digest: "hashlib._Hash", data: bytes) -> Awaitable[None]:
-        """Hash beside the event loop, from now on."""
-        return asyncio.get_running_loop().run_in_executor(self._threads, digest.update, data)
+    async def digest(self, chunks: AsyncIterator[bytes]) -> str:
+        """Return the SHA-256 of bytes that are in the storage already."""
+        digest, lane = hashlib.sha256(), self.lanes.lane()
+        try:
+            async for chunk in chunks:
+                await lane.put(digest.update, chunk)
+            await lane.join()
+        finally:
+            await lane.drop()
+        return digest.hexdigest()
 
     def close(self) -> None:
         """Let go of the threads."""
-        self._threads.shutdown(wait=True)
+        self.lanes.close()
 
 
 class Upload:
@@ -106,15 +112,16 @@ class Upload:
         self._writer = writer
         self._id = upload_id
         self._digest = hashlib.sha256()
+        self._lane = uploads.lanes.lane()
         self._committed = False
 
-    @property
-    def sha256(self) -> str:
-        """The digest of the bytes so far."""
+    async def sha256(self) -> str:
+        """Return the digest of the bytes so far."""
+        await self._lane.join()
         return self._digest.hexdigest()
 
     async def write(self, data: bytes) -> None:
-        """Append.
+        """Append; what is wrong with it may be found only by a later call.
 
         Raises
         ------
@@ -127,11 +134,8 @@ class Upload:
         limit = self._uploads.settings.max_bytes
         if self.size > limit:
             raise TooLarge(f"the model is larger than {limit} bytes")
-        hashing = self._uploads.update(self._digest, data)
-        try:
-            await self._writer.write(data)
-        finally:
-            await hashing
+        await self._lane.put(self._digest.update, data)
+        await self._writer.write(data)
 
     async def commit(self) -> str:
         """Make it durable and leave it to the sweep; return its key.
@@ -142,8 +146,8 @@ class Upload:
             It vanished meanwhile.
         """
         await self._writer.commit()
-        key = storage.received_key(self._id)
-        self._uploads.digests[key] = self.sha256
+        key, sha256 = storage.received_key(self._id), await self.sha256()
+        self._uploads.digests[key] = sha256
         try:
             if not await self._backend.move(storage.incoming_key(self._id), key):
                 raise StorageUnavailable("the upload vanished from the storage")
@@ -151,11 +155,12 @@ class Upload:
             del self._uploads.digests[key]
             raise
         self._committed = True
-        logger.info("received %s (%d bytes) as upload %s", self.sha256, self.size, self._id)
+        logger.info("received %s (%d bytes) as upload %s", sha256, self.size, self._id)
         return key
 
     async def cancel(self) -> None:
         """Leave nothing behind; harmless after `commit`."""
         if not self._committed:
+            await self._lane.drop()
             await self._writer.cancel()
             await self._backend.delete(storage.incoming_key(self._id))

@@ -52,7 +52,7 @@ class House:
         upload = await self.uploads.begin()
         await upload.write(data)
         await upload.commit()
-        return upload.sha256
+        return await upload.sha256()
 
     def drop(self, name: str, data: bytes, age_s: float = 0) -> Path:
         path = self.root / "temp" / name

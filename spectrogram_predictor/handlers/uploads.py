@@ -66,14 +66,10 @@ class UploadHandler(BaseHandler):
         self._slot.enter_context(self.services.uploads.slot())
 
     async def receive(self, chunk: bytes) -> None:
-        """Work on these bytes while the next ones arrive."""
-        if self._turn:
+        """Hand these bytes on; hashing and writing them goes on while the next ones arrive."""
+        if self._ending is None:
+            self._turn = asyncio.create_task(self._consume(chunk))
             await self._turn
-        if self.failure or self._ending:
-            return
-        self._turn = asyncio.create_task(self._consume(chunk))
-        # Let it begin: if the next bytes are there already, they are read without a turn of the loop.
-        await asyncio.sleep(0)
 
     async def post(self) -> None:
         """Commit what arrived."""
@@ -119,9 +115,6 @@ class UploadHandler(BaseHandler):
         self._current = None
 
     async def _commit(self) -> None:
-        self._stop_waiting()
-        if not self.failure and self._turn:
-            await self._turn
         self.take_body()
         try:
             self._parser.close()
@@ -198,7 +191,7 @@ class SignedUploadHandler(UploadHandler):
         """
         try:
             await self._commit()
-            sha256 = self._uploads[0].sha256
+            sha256 = await self._uploads[0].sha256()
         finally:
             await self._clean_up()
         await self.services.promoter.sweep(PROMOTION_PATIENCE_S)
@@ -227,8 +220,8 @@ class SignedUploadHandler(UploadHandler):
             The signature is missing or wrong.
         """
         assert self._current
-        sha256 = self._current.sha256
         self._signed.finish()
+        sha256 = await self._current.sha256()
         await super().close_file()
         if await self.services.registry.get(sha256) is None:
             await self.services.registry.register(Registration(sha256))

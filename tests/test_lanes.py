@@ -1,0 +1,60 @@
+"""Order, errors and the end of work beside the event loop."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from spectrogram_predictor.lanes import DEPTH, Lanes
+
+
+@pytest.fixture
+def lanes() -> Iterator[Lanes]:
+    lanes = Lanes(2, "test")
+    yield lanes
+    lanes.close()
+
+
+@pytest.mark.gen_test
+async def test_order_is_kept(lanes: Lanes) -> None:
+    """However many lanes share the threads."""
+    done: dict[int, list[int]] = {number: [] for number in range(5)}
+    mine = {number: lanes.lane() for number in done}
+    for step in range(50):
+        await asyncio.gather(*(lane.put(done[number].append, step) for number, lane in mine.items()))
+    for lane in mine.values():
+        await lane.join()
+    assert all(steps == list(range(50)) for steps in done.values())
+
+
+@pytest.mark.gen_test
+async def test_one_is_only_so_far_ahead(lanes: Lanes) -> None:
+    """Then `put` waits."""
+    go = threading.Event()
+    lane = lanes.lane()
+    for _ in range(DEPTH):
+        await asyncio.wait_for(lane.put(go.wait), 5)
+    waiting = asyncio.create_task(lane.put(go.wait))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    go.set()
+    await waiting
+    await lane.join()
+
+
+@pytest.mark.gen_test
+async def test_what_went_wrong_is_said_once(lanes: Lanes) -> None:
+    """By a later call; `drop` does not care."""
+
+    def fail() -> None:
+        raise OSError("full")
+
+    lane = lanes.lane()
+    await lane.put(fail)
+    with pytest.raises(OSError, match="full"):
+        await lane.join()
+    await lane.join()
+    await lane.put(fail)
+    await lane.drop()
+    await lane.join()
