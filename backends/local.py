@@ -12,7 +12,7 @@ import itertools
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
@@ -21,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
 from spectrogram_predictor.lanes import Lane, Lanes
-from spectrogram_predictor.storage import Backend, Entry, Writer
+from spectrogram_predictor.storage import INCOMING, Backend, Entry, Writer
 
 T = TypeVar("T")
 
@@ -131,20 +131,22 @@ class LocalBackend(Backend):
 
         return await self._run(put)
 
-    async def writer(self, key: str) -> Writer:
-        return await self._run(lambda: _LocalWriter(self, self._path(key)))
+    async def writer(self, key: str, staging: str) -> Writer:
+        return await self._run(lambda: _LocalWriter(self, self._path(key), self._path(staging)))
+
+    async def expire(self, age_s: float) -> Sequence[str]:
+        oldest = await self.now() - age_s
+        expired = [entry.key for entry in await self.list(INCOMING) if entry.modified < oldest]
+        for key in expired:
+            await self.delete(key)
+        return expired
 
     async def move(self, source: str, destination: str) -> bool:
         def move() -> bool:
-            origin, target = self._path(source), self._path(destination)
-            self._make_folder(target.parent)
             try:
-                origin.rename(target)
+                self._move(self._path(source), self._path(destination))
             except FileNotFoundError:
                 return False
-            _sync_folder(target.parent)
-            _sync_folder(origin.parent)
-            self._remove_empty_folders(origin.parent)
             return True
 
         return await self._run(move)
@@ -159,7 +161,7 @@ class LocalBackend(Backend):
 
         await self._run(delete)
 
-    async def fetch(self, key: str) -> Path | None:
+    async def fetch(self, key: str, sha256: str) -> Path | None:  # noqa: ARG002  # nothing is copied
         path = self._path(key)
         return path if await self._run(path.is_file) else None
 
@@ -217,6 +219,13 @@ class LocalBackend(Backend):
         _sync_folder(target.parent)
         return target
 
+    def _move(self, origin: Path, target: Path) -> None:
+        self._make_folder(target.parent)
+        origin.rename(target)
+        _sync_folder(target.parent)
+        _sync_folder(origin.parent)
+        self._remove_empty_folders(origin.parent)
+
     def _check_root(self) -> None:
         # A disk that is not mounted now has lost nothing: what is missing from it is not gone.
         if not self._root.is_dir():
@@ -242,15 +251,17 @@ class LocalBackend(Backend):
 
 
 class _LocalWriter(Writer):
-    """A file that grows in place, inside a folder of its own.
+    """A file that grows inside a folder of its own, and is moved to its key when it is whole.
 
     The disk begins with what is there while the rest arrives, so that there is little to wait for in `commit`.
     """
 
-    def __init__(self, backend: LocalBackend, path: Path) -> None:
+    def __init__(self, backend: LocalBackend, target: Path, path: Path) -> None:
         self._backend = backend
+        self._target = target
         self._path = path
         self._file: BinaryIO | None = None
+        self._committed = False
         self._unsynced = 0
         self._lane = backend._lanes.lane()
         self._syncs = Lane(backend._threads)
@@ -272,12 +283,13 @@ class _LocalWriter(Writer):
             assert self._file is not None
             os.fsync(self._file.fileno())
             self._close()
-            _sync_folder(self._path.parent)
+            self._backend._move(self._path, self._target)
+            self._committed = True
 
         await self._backend._run(commit)
 
     async def cancel(self) -> None:
-        if self._file is None:
+        if self._committed:
             return
         await self._lane.drop()
         await self._syncs.drop()

@@ -74,7 +74,7 @@ class Predictor:
             The song or the csv cannot be used.
         """
         key = await self._registry.find_model(sha256)
-        path = await self._backend.fetch(key) if key else None
+        path = await self._backend.fetch(key, sha256) if key else None
         if key is None or path is None:
             raise ModelNotFound(await self._why_not(sha256))
         if self._waiting >= self._settings.queue:
@@ -90,7 +90,7 @@ class Predictor:
         UnsupportedMedia, Unprocessable
             It cannot be served.
         """
-        path = await self._backend.fetch(key)
+        path = await self._backend.fetch(key, sha256)
         if path is None:
             raise ModelNotFound("the file is gone")
         description: dict[str, Any] = await self._run(_inspect, path, sha256, format)

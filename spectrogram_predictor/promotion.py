@@ -231,11 +231,8 @@ class Promoter:
 
     async def _expire(self) -> None:
         """Remove uploads in which nothing has moved for long: whoever sent them is gone."""
-        oldest = await self._backend.now() - self._settings.incoming_ttl_s
-        for entry in await self._backend.list(storage.INCOMING):
-            if entry.modified < oldest:
-                logger.info("expired %s", entry.key)
-                await self._backend.delete(entry.key)
+        for key in await self._backend.expire(self._settings.incoming_ttl_s):
+            logger.info("expired %s", key)
 
 
 def _check_labels(labels: Sequence[str], outputs: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ Keys are relative, with forward slashes. No other module builds or takes apart a
 
 import abc
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ class Writer(abc.ABC):
 
     @abc.abstractmethod
     async def commit(self) -> None:
-        """Make all of it durable, under the key."""
+        """Make all of it durable, and let it appear under the key."""
 
     @abc.abstractmethod
     async def cancel(self) -> None:
@@ -165,8 +165,12 @@ class Backend(abc.ABC):
         """Write a small object whole; with `exclusive`, only if there is none (False if there was)."""
 
     @abc.abstractmethod
-    async def writer(self, key: str) -> Writer:
-        """Begin a large object."""
+    async def writer(self, key: str, staging: str) -> Writer:
+        """Begin a large object; until it is committed, its bytes may be kept under the key `staging`."""
+
+    @abc.abstractmethod
+    async def expire(self, age_s: float) -> Sequence[str]:
+        """Remove what a writer began and nobody has added to for so long; return the keys."""
 
     @abc.abstractmethod
     async def move(self, source: str, destination: str) -> bool:
@@ -177,8 +181,16 @@ class Backend(abc.ABC):
         """Remove; nothing to remove is fine."""
 
     @abc.abstractmethod
-    async def fetch(self, key: str) -> Path | None:
-        """Return a local file with the object's content, for a worker to read; None if there is no such object."""
+    async def fetch(self, key: str, sha256: str) -> Path | None:
+        """Return a local file with the object's content, for a worker to read; None if there is no such object.
+
+        Parameters
+        ----------
+        key : str
+            The object.
+        sha256 : str
+            Digest that its content should have. A backend that copies it here checks; the worker does in any case.
+        """
 
 
 def get_backend(name: str, url: str, options: Mapping[str, Any]) -> Backend:

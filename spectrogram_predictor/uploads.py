@@ -1,6 +1,6 @@
 """An upload in flight: begin, write, commit or cancel, with the SHA-256 on the way.
 
-Bytes go to ``incoming/`` as they arrive; `Upload.commit` makes them durable and moves them to ``temp/`` in one
+Bytes go to the storage as they arrive; `Upload.commit` makes them durable and lets them appear in ``temp/`` in one
 step, where the sweep finds them. Who may send, and in what wrapping, is the handlers' business.
 """
 
@@ -13,7 +13,7 @@ from typing import Self
 
 from spectrogram_predictor import storage
 from spectrogram_predictor.config import UploadSettings
-from spectrogram_predictor.errors import QueueFull, StorageUnavailable, TooLarge
+from spectrogram_predictor.errors import QueueFull, TooLarge
 from spectrogram_predictor.lanes import Lanes
 from spectrogram_predictor.storage import Backend, Writer
 
@@ -77,8 +77,8 @@ class Uploads:
     async def begin(self) -> "Upload":
         """Begin one upload."""
         upload_id = uuid.uuid4().hex
-        writer = await self._backend.writer(storage.incoming_key(upload_id))
-        return Upload(self, self._backend, writer, upload_id)
+        writer = await self._backend.writer(storage.received_key(upload_id), storage.incoming_key(upload_id))
+        return Upload(self, writer, upload_id)
 
     async def digest(self, chunks: AsyncIterator[bytes]) -> str:
         """Return the SHA-256 of bytes that are in the storage already."""
@@ -105,10 +105,9 @@ class Upload:
         Bytes so far.
     """
 
-    def __init__(self, uploads: Uploads, backend: Backend, writer: Writer, upload_id: str) -> None:
+    def __init__(self, uploads: Uploads, writer: Writer, upload_id: str) -> None:
         self.size = 0
         self._uploads = uploads
-        self._backend = backend
         self._writer = writer
         self._id = upload_id
         self._digest = hashlib.sha256()
@@ -138,19 +137,12 @@ class Upload:
         await self._writer.write(data)
 
     async def commit(self) -> str:
-        """Make it durable and leave it to the sweep; return its key.
-
-        Raises
-        ------
-        StorageUnavailable
-            It vanished meanwhile.
-        """
-        await self._writer.commit()
+        """Make it durable and leave it to the sweep; return its key."""
         key, sha256 = storage.received_key(self._id), await self.sha256()
+        # Before it appears: a sweep may see it at once.
         self._uploads.digests[key] = sha256
         try:
-            if not await self._backend.move(storage.incoming_key(self._id), key):
-                raise StorageUnavailable("the upload vanished from the storage")
+            await self._writer.commit()
         except BaseException:
             del self._uploads.digests[key]
             raise
@@ -163,4 +155,3 @@ class Upload:
         if not self._committed:
             await self._lane.drop()
             await self._writer.cancel()
-            await self._backend.delete(storage.incoming_key(self._id))

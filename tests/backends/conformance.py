@@ -1,12 +1,17 @@
 """What every storage backend must do. Subclass `Conformance` and give it a ``backend`` fixture."""
 
 import asyncio
+import hashlib
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from spectrogram_predictor.errors import StorageUnavailable
 from spectrogram_predictor.storage import Backend
+
+MIB = 2**20
 
 
 class Conformance:
@@ -65,24 +70,47 @@ class Conformance:
         assert await backend.stat("temp/absent") is None
 
     @pytest.mark.gen_test
-    async def test_a_writer_publishes_on_commit(self, backend: Backend) -> None:
-        """What was written is there after commit, and a late cancel leaves it."""
-        writer = await backend.writer("incoming/1/data")
-        for part in (b"ab", b"", b"cd" * 10**6):
-            await writer.write(part)
+    @pytest.mark.parametrize("size", [0, 5, 20 * MIB + 1])
+    async def test_a_writer_publishes_on_commit(self, backend: Backend, size: int) -> None:
+        """Nothing is there before commit, all of it afterwards, and a late cancel leaves it."""
+        data = random.Random(size).randbytes(size)
+        writer = await backend.writer("temp/1.upload", "incoming/1/data")
+        for start in range(0, size, MIB):
+            await writer.write(data[start : start + MIB])
+            await writer.write(b"")
+        assert await backend.list("temp/") == []
         await writer.commit()
         await writer.cancel()
-        assert await backend.read("incoming/1/data") == b"ab" + b"cd" * 10**6
-        assert b"".join([chunk async for chunk in backend.chunks("incoming/1/data")]) == b"ab" + b"cd" * 10**6
+        assert [(entry.key, entry.size) for entry in await backend.list("temp/")] == [("temp/1.upload", size)]
+        assert await backend.read("temp/1.upload") == data
+        assert b"".join([chunk async for chunk in backend.chunks("temp/1.upload")]) == data
+        assert await backend.list("incoming/") == []
 
     @pytest.mark.gen_test
-    async def test_a_cancelled_writer_leaves_nothing(self, backend: Backend) -> None:
+    @pytest.mark.parametrize("size", [0, 5, 20 * MIB])
+    async def test_a_cancelled_writer_leaves_nothing(self, backend: Backend, size: int) -> None:
         """Cancel, even twice, and there was never anything."""
-        writer = await backend.writer("incoming/1/data")
-        await writer.write(b"ab")
+        writer = await backend.writer("temp/1.upload", "incoming/1/data")
+        await writer.write(bytes(size))
         await writer.cancel()
         await writer.cancel()
+        assert await backend.list("incoming/") == await backend.list("temp/") == []
+        assert await backend.expire(0) == []
+
+    @pytest.mark.gen_test
+    async def test_what_is_abandoned_expires(self, backend: Backend) -> None:
+        """After its time, not before; whoever comes back too late is told."""
+        writer = await backend.writer("temp/1.upload", "incoming/1/data")
+        await writer.write(bytes(20 * MIB))
+        await asyncio.sleep(2.1)
+        assert await backend.expire(3600) == []
+        assert len(await backend.expire(1)) == 1
+        assert await backend.expire(1) == []
         assert await backend.list("incoming/") == []
+        with pytest.raises(StorageUnavailable):
+            await writer.commit()
+        await writer.cancel()
+        assert await backend.list("temp/") == []
 
     @pytest.mark.gen_test
     async def test_move(self, backend: Backend) -> None:
@@ -107,7 +135,8 @@ class Conformance:
     async def test_fetch(self, backend: Backend) -> None:
         """A local file with the content, or None."""
         await backend.put("models/a.h5", b"content")
-        path: Any = await backend.fetch("models/a.h5")
+        digest = hashlib.sha256(b"content").hexdigest()
+        path: Any = await backend.fetch("models/a.h5", digest)
         assert isinstance(path, Path)
         assert path.read_bytes() == b"content"
-        assert await backend.fetch("models/b.h5") is None
+        assert await backend.fetch("models/b.h5", "b" * 64) is None

@@ -107,7 +107,7 @@ async def test_a_folder_that_goes_away_has_lost_nothing(tmp_path: Path) -> None:
         lambda: backend.read("registered/a.json"),
         lambda: backend.list("temp/"),
         lambda: backend.put("registered/b.json", b""),
-        lambda: backend.writer("incoming/a/data"),
+        lambda: backend.writer("temp/a", "incoming/a/data"),
         lambda: backend.move("temp/a", "models/a.h5"),
     ):
         with pytest.raises(StorageUnavailable):
