@@ -328,13 +328,14 @@ def main(arguments: list[str]) -> None:
     with quiet_import():
         start = getattr(importlib.import_module(module), function)
         start(int(threads), int(cached_models))
-    channel.send(json.dumps({"result": time.monotonic() - began}).encode())
-    while True:
-        try:
+    try:
+        channel.send(json.dumps({"result": time.monotonic() - began}).encode())
+        while True:
             message = channel.receive()
             channel.send(_answer(message))
-        except (EOFError, OSError):
-            return
+    except (EOFError, OSError):
+        # The server has gone.
+        return
 
 
 if __name__ == "__main__":

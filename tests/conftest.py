@@ -14,17 +14,21 @@ import pytest
 import soundfile
 
 from spectrogram_predictor.certificates import make_self_signed
+from tests.backends import s3
+from tests.backends.s3 import S3Server
 from tests.live import Live
 
 MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+SWIFT = MATERIAL.parent / "tools" / "s3-swift"
 TOKEN = "a token for the tests, long enough"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not MATERIAL.is_dir():
-        for item in items:
-            if item.get_closest_marker("material"):
-                item.add_marker(pytest.mark.skip(reason=f"there is no {MATERIAL}"))
+    for marker, needed in (("material", MATERIAL), ("swift", SWIFT)):
+        if not needed.exists():
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=f"there is no {needed}"))
 
 
 @pytest.fixture
@@ -39,7 +43,8 @@ def _no_unexpected_warnings(caplog: pytest.LogCaptureFixture, request: pytest.Fi
     yield
     records = [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
     # Keras warns of old formats, TensorFlow of many models in one process: both are what tests do.
-    unexpected = [record for record in records if record.name not in ("absl", "tensorflow")]
+    # Werkzeug is the S3 server's: what it stumbles over is its own.
+    unexpected = [record for record in records if record.name not in ("absl", "tensorflow", "werkzeug")]
     assert not unexpected, [record.getMessage() for record in unexpected]
 
 
@@ -156,3 +161,17 @@ def csv_row(values: list[Any] | None = None, index: bool = True) -> bytes:
 def b64(data: bytes) -> str:
     """Return base64 text."""
     return base64.b64encode(data).decode()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server."""
+    with s3.moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 store on disk, of several processes; its tests are marked ``swift``."""
+    with s3.swift(SWIFT, tmp_path_factory.mktemp("swift")) as server:
+        yield server

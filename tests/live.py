@@ -54,7 +54,9 @@ class Live:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start, and wait until it listens."""
+        """Start, perhaps again, and wait until it listens."""
+        if self._process:
+            self._close()
         command = [sys.executable, "-m", "spectrogram_predictor", "serve"]
         for name, value in self._settings.items():
             command += ["--set", f"{name.replace('__', '.', 1)}={value}"]
@@ -67,6 +69,10 @@ class Live:
         assert all(found), self.log
         self.url, self.upload_url = (match[0] for match in found if match)
         self.http = httpx.Client(verify=_trusting(self._cacert), timeout=60)
+
+    def setting(self, name: str) -> str:
+        """Return one of the settings it was made with."""
+        return str(self._settings[name])
 
     @property
     def process(self) -> "subprocess.Popen[str]":
@@ -84,15 +90,18 @@ class Live:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(timeout=60)
-        if self.process.stdout:
-            self.process.stdout.close()
-        self.http.close()
+        self._close()
         return self.process.returncode
 
     def kill(self) -> None:
         """End it with SIGKILL."""
         self.process.kill()
         self.process.wait()
+
+    def _close(self) -> None:
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.http.close()
 
     def client(self) -> Client:
         """Return a client that trusts it."""

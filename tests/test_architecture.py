@@ -59,6 +59,7 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version", "lanes"},
+    {"cache"},
     {"config", "signing", "plugins", "certificates", "audio", "median", "pictures", "logs", "client"},
     {"spectra"},
     {"hpss", "tempo"},

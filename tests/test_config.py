@@ -1,9 +1,11 @@
 """Settings: where they come from, who wins, and what is refused by name."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from backends.s3 import S3Backend
 from spectrogram_predictor import config
 from spectrogram_predictor.errors import ConfigError
 
@@ -74,3 +76,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """A wrong path is the first mistake."""
     with pytest.raises(ConfigError, match="absent"):
         config.load(tmp_path / "absent.toml", environ={})
+
+
+def test_the_shipped_s3_file_switches_the_storage_only() -> None:
+    """The rest is as built in."""
+    settings = config.load(ROOT / "config" / "s3.toml", environ={})
+    assert settings.storage.backend == "s3"
+    assert dataclasses.replace(settings, storage=config.StorageSettings()) == config.Settings()
+    assert S3Backend(settings.storage.url, settings.storage.options).part_bytes == 8 * 2**20

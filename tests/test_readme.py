@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from backends import s3
 from spectrogram_predictor import cli, config, errors
 from spectrogram_predictor.handlers import routes
 
@@ -80,3 +81,10 @@ def test_the_document_s_docker_line_is_kept() -> None:
     assert set(re.findall(r"SPECTROGRAM_PREDICTOR_\w+", dockerfile)) <= names
     assert "EXPOSE 443 4443" in dockerfile
     assert "docker build -t spectrogrampredictor ." in (ROOT / "build.sh").read_text()
+
+
+def test_the_options_of_the_s3_backend_are_documented() -> None:
+    """All of them, and no other."""
+    section = README.partition("## A bucket in place of a folder")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(s3.OPTIONS)
