@@ -27,7 +27,7 @@ def predict(model_path: Path, song: bytes, csv: bytes) -> list[Any]:
     figure = plt.figure(frameon=False, figsize=(6.4, 4.8), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.imshow(drawn, aspect="auto", cmap="gray")
+    axes.imshow(drawn, aspect="auto", cmap="Greys")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     plt.close(figure)
