@@ -52,14 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     serve = add("serve", _serve, "run the server", client=False)
-    serve.add_argument("--config", metavar="FILE", help="a TOML file; without it, the built-in defaults")
-    serve.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override one setting; repeatable",
-    )
+    _add_settings(serve)
     certs = add("certs", _certs, "write a self-signed certificate for this machine", client=False)
     certs.add_argument("folder", nargs="?", default="certs", type=Path)
     publish = add("publish", _publish, "register a model, upload it, and wait until it is served")
@@ -84,8 +77,20 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--picture", type=Path, metavar="PNG", help="also draw the picture that the model sees")
     models = add("models", _models, "list the models and their states")
     models.add_argument("--json", action="store_true", help="print the server's answer as it is")
-    add("demo", _demo, "show the whole story on this machine, in a minute", client=False)
+    demo = add("demo", _demo, "show the whole story on this machine, in a minute", client=False)
+    _add_settings(demo)
     return parser
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", metavar="FILE", help="a TOML file; without it, the built-in defaults")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override one setting; repeatable",
+    )
 
 
 def _add_connection(command: argparse.ArgumentParser) -> None:
@@ -193,10 +198,10 @@ def _models(options: argparse.Namespace) -> None:
     _print(table)
 
 
-def _demo(options: argparse.Namespace) -> None:  # noqa: ARG001
+def _demo(options: argparse.Namespace) -> None:
     from spectrogram_predictor import demo
 
-    demo.run()
+    demo.run(options.config, options.set)
 
 
 def features_row(path: Path, song: str) -> str:

@@ -1,9 +1,10 @@
 """The whole story on one machine: certificates, server, training, publishing, predicting.
 
 Everything is real, only small: sounds from a formula, a model of a few thousand weights. All of it happens in a
-temporary folder that is gone afterwards.
+temporary folder, or in a corner of the storage that a config file names, and is gone afterwards.
 """
 
+import asyncio
 import io
 import os
 import re
@@ -12,19 +13,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from spectrogram_predictor import audio
+from spectrogram_predictor import audio, config
 from spectrogram_predictor.certificates import CERTIFICATE, make_self_signed
 from spectrogram_predictor.cli import show_probabilities
 from spectrogram_predictor.client import Client
+from spectrogram_predictor.config import StorageSettings
 from spectrogram_predictor.errors import SpectrogramPredictorError
+from spectrogram_predictor.storage import PREFIXES, get_backend
 from spectrogram_predictor.workers import quiet_import
 
 LABELS = ("chord", "noise", "pulse")
@@ -34,8 +38,13 @@ _SECONDS = 2.0
 _EXAMPLES = 60
 
 
-def run() -> None:
+def run(config_file: str | None = None, overrides: Sequence[str] = ()) -> None:
     """Tell the story.
+
+    Parameters
+    ----------
+    config_file, overrides
+        As for `config.load`; without any, models are kept in a temporary folder.
 
     Raises
     ------
@@ -48,7 +57,13 @@ def run() -> None:
         _say("a certificate and a token, in a temporary folder")
         make_self_signed(folder)
         token = secrets.token_hex(32)
-        with _server(folder, token) as (url, upload_url):
+        command = [f"--set={override}" for override in overrides]
+        storage = StorageSettings(url=str(folder / "storage"))
+        if config_file or overrides:
+            command += ["--config", config_file] if config_file else []
+            storage = config.load(config_file, overrides).storage
+            storage = replace(storage, url=f"{storage.url.rstrip('/')}/demo-{secrets.token_hex(4)}")
+        with _emptied(storage), _server(folder, storage, command, token) as (url, upload_url):
             _say(f"a server, on {url} and {upload_url}")
             _say(f"training a small Keras model on {_EXAMPLES * len(LABELS)} sounds made by formula")
             model = train(folder / "model.keras", np.random.default_rng(1))
@@ -143,16 +158,36 @@ def _ask(client: Client, sha256: str, rng: np.random.Generator) -> None:
 
 
 @contextmanager
-def _server(folder: Path, token: str) -> Iterator[tuple[str, str]]:
+def _emptied(storage: StorageSettings) -> Iterator[None]:
+    """Leave nothing in a storage that stays."""
+
+    async def empty() -> None:
+        backend = get_backend(storage.backend, storage.url, storage.options)
+        await backend.open()
+        for prefix in PREFIXES:
+            for entry in await backend.list(prefix):
+                await backend.delete(entry.key)
+        await backend.close()
+
+    try:
+        yield
+    finally:
+        asyncio.run(empty())
+
+
+@contextmanager
+def _server(
+    folder: Path, storage: StorageSettings, command: Sequence[str], token: str
+) -> Iterator[tuple[str, str]]:
     settings = {
         "server.host": "127.0.0.1",
         "server.api_port": 0,
         "server.upload_port": 0,
         "server.certs": folder,
-        "storage.url": folder / "storage",
+        "storage.url": storage.url,
         "prediction.workers": 1,
     }
-    command = [sys.executable, "-m", "spectrogram_predictor", "serve"]
+    command = [sys.executable, "-m", "spectrogram_predictor", "serve", *command]
     for key, value in settings.items():
         command += ["--set", f"{key}={value}"]
     log = folder / "server.log"

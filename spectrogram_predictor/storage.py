@@ -25,6 +25,10 @@ INCOMING = "incoming/"
 REGISTERED = "registered/"
 MODELS = "models/"
 REJECTED = "rejected/"
+INSPECTED = "inspected/"
+
+PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED)
+"""Where all of it is."""
 
 FORMATS = ("h5", "keras")
 """Model formats, which are also the file endings."""
@@ -39,7 +43,7 @@ def registered_key(sha256: str) -> str:
 
 def inspected_key(sha256: str) -> str:
     """Return the key of what is known of a promoted model."""
-    return f"inspected/{sha256}.json"
+    return f"{INSPECTED}{sha256}.json"
 
 
 def rejected_key(sha256: str) -> str:
