@@ -30,6 +30,7 @@ CERTIFICATE_CHECK_S = 5.0
 
 _THREADS = 4
 _POLL_S = 0.05
+_CLEAN_UP_S = 5.0
 
 
 def make_api_app(services: Services) -> Application:
@@ -109,16 +110,22 @@ class Server:
         self.services.draining = True
         for listener in self._listeners:
             listener.stop()
-        deadline = asyncio.get_running_loop().time() + self._settings.server.drain_timeout_s
-        while self.services.in_flight and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_S)
-        if self.services.in_flight:
+        if not await self._drained(self._settings.server.drain_timeout_s):
             logger.warning("ending with %d requests under way", len(self.services.in_flight))
         for listener in self._listeners:
             await listener.close()
+        # What they had begun to store is removed.
+        await self._drained(_CLEAN_UP_S)
         await self.services.promoter.close()
         self._undo()
         await self._backend.close()
+
+    async def _drained(self, timeout_s: float) -> bool:
+        """Wait until no request is under way."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while self.services.in_flight and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
+        return not self.services.in_flight
 
     def _listen(self, app: Application, certificate: ServerCertificate, port: int) -> Listener:
         listener = Listener(app, certificate, self._settings.server.host, port)

@@ -43,6 +43,9 @@ MAX_CHANNELS = 64
 MAX_DURATION_S = 3600.0
 """Longest song; 300 MB as a waveform, which a file of a hundredth of that can hold."""
 
+MAX_AMPLITUDE = 2.0**32
+"""Largest sample, nominally 1: integers that were stored as floats pass, what would overflow as power does not."""
+
 _BLOCK = 2**16
 """Samples of each channel that are decoded at a time."""
 
@@ -72,7 +75,8 @@ def decode(song: bytes) -> Waveform:
     TooLarge
         It is longer than `MAX_DURATION_S`.
     Unprocessable
-        Its rate is not in `MIN_SR`..`MAX_SR`, it has more than `MAX_CHANNELS`, or a sample is not a number.
+        Its rate is not in `MIN_SR`..`MAX_SR`, it has more than `MAX_CHANNELS`, or a sample is not a
+        number or beyond `MAX_AMPLITUDE`.
 
     Notes
     -----
@@ -135,8 +139,9 @@ def _mono_blocks(file: soundfile.SoundFile) -> Iterator[Waveform]:
             for channel in block.T[1:]:
                 mono += channel
             mono /= file.channels
-        if not np.isfinite(mono).all():
-            raise Unprocessable("the song has samples that are not numbers")
+        # A NaN is not within anything.
+        if not (mono.min() >= -MAX_AMPLITUDE and mono.max() <= MAX_AMPLITUDE):
+            raise Unprocessable(f"the song has samples that are not numbers, or not within ±{MAX_AMPLITUDE:g}")
         yield mono
 
 

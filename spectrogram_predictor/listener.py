@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BUFFER_BYTES = 8 * 2**20
 HANDSHAKE_TIMEOUT_S = 30.0
-IDLE_TIMEOUT_S = 3600.0
+IDLE_TIMEOUT_S = 75.0
+"""How long a connection may be open without a request, and how long the head of one may take."""
 
 _NO_LIMIT = 2**62
 _AT_ONCE = 64
@@ -94,7 +95,13 @@ class Listener:
             self._wrap(connection, address)
 
     def _wrap(self, connection: socket.socket, address: tuple[str, int]) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            connection.getpeername()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            # The client has gone already.
+            connection.close()
+            return
         wrapped = TlsSocket(connection, self._certificate.context)
         stream = TlsStream(wrapped, self._streams.discard, max_buffer_size=MAX_BUFFER_BYTES)
         self._streams.add(stream)

@@ -104,8 +104,9 @@ class Promoter:
         async with self._lock:
             self._next = None
             promoted: dict[str, None] = {}
+            received = list(self._uploads.digests)
             entries = await self._backend.list(storage.TEMP)
-            self._forget_all_but(entries)
+            self._forget_all_but(entries, received)
             for entry in entries:
                 try:
                     if digest := await self._settle(entry):
@@ -117,10 +118,13 @@ class Promoter:
             await self._expire()
             return list(promoted)
 
-    def _forget_all_but(self, entries: Sequence[Entry]) -> None:
+    def _forget_all_but(self, entries: Sequence[Entry], received: Sequence[str]) -> None:
         present = {entry.key for entry in entries}
         self._seen = {key: value for key, value in self._seen.items() if key in present}
-        # One that was received since the listing is not forgotten: its key is new to it.
+        for key in received:
+            if key not in present:
+                # Another server has settled it. What was received since the listing is not forgotten.
+                self._uploads.digests.pop(key, None)
 
     async def _settle(self, entry: Entry) -> str | None:
         """Decide on one file in temp/; return its digest if it was promoted."""

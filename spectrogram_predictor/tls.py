@@ -18,6 +18,8 @@ CHUNK_BYTES = 2**20
 
 CIPHERTEXT_BYTES = 2**18
 _PLAINTEXT_BYTES = 2**16
+_MOST_UNSENT = 2**18
+_MOST_FRUITLESS = 2**20
 _SPARE_BUFFERS = 4
 
 _ciphertext = memoryview(bytearray(CIPHERTEXT_BYTES))
@@ -46,6 +48,7 @@ class TlsSocket(socket.socket):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._unsent = memoryview(b"")
         self._encrypted = 0
+        self._fruitless = 0
 
     def do_handshake(self) -> None:
         """Go on with the handshake; raise SSLWantReadError or SSLWantWriteError if it is not over."""
@@ -72,6 +75,7 @@ class TlsSocket(socket.socket):
                 count = self._tls.read(len(view) - filled, view[filled:])
             except ssl.SSLWantReadError:
                 try:
+                    self._answer_tls()
                     self._receive()
                 except OSError:
                     # Also if the connection broke: what arrived before still counts.
@@ -85,7 +89,13 @@ class TlsSocket(socket.socket):
             if not count:
                 break
             filled += int(count)
+            self._fruitless = 0
         return filled
+
+    @property
+    def holds_more(self) -> bool:
+        """Whether something has been received that nobody has read: the kernel does not tell of it again."""
+        return bool(self._incoming.pending or self._tls.pending())
 
     def send(self, data: Any, flags: int = 0) -> int:  # noqa: ARG002
         """Encrypt and send; raise SSLWantWriteError if not all went, to be called again with the same data."""
@@ -95,11 +105,23 @@ class TlsSocket(socket.socket):
         sent, self._encrypted = self._encrypted, 0
         return sent
 
+    def _answer_tls(self) -> None:
+        """Send what TLS itself has to say, such as that it has changed its key, as far as the client takes it."""
+        try:
+            self._flush()
+        except ssl.SSLWantWriteError:
+            if len(self._unsent) + self._outgoing.pending > _MOST_UNSENT:
+                raise ConnectionAbortedError(errno.ECONNABORTED, "the client does not read") from None
+
     def _receive(self) -> None:
+        if self._fruitless > _MOST_FRUITLESS:
+            # Records without data, one after the other: a client could keep the server busy with them for ever.
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the client sends no data")
         try:
             count = super().recv_into(_ciphertext)
         except BlockingIOError as error:
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "nothing has arrived") from error
+        self._fruitless += count
         if count:
             self._incoming.write(_ciphertext[:count])
         else:
@@ -129,14 +151,30 @@ class TlsStream(SSLIOStream):
         See `tornado.iostream.BaseIOStream`.
     """
 
+    socket: TlsSocket  # type: ignore[assignment]  # in place of ssl.SSLSocket
+
     def __init__(self, connection: TlsSocket, on_close: "Callable[[TlsStream], None]", **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
         self._on_close = on_close
+        self._waking = False
 
     def close_fd(self) -> None:
         """Close the connection."""
         super().close_fd()
         self._on_close(self)
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        """Read; if that is not all that is here, come back for the rest, of which the kernel will not tell."""
+        count = super().read_from_fd(buf)
+        if count and not self._waking and self.socket.holds_more:
+            self._waking = True
+            self.io_loop.add_callback(self._wake)
+        return count
+
+    def _wake(self) -> None:
+        self._waking = False
+        if self.reading() and not self.closed():
+            self._handle_events(self.fileno(), self.io_loop.READ)
 
     async def read_bytes(self, num_bytes: int, partial: bool = False) -> bytes:
         """Read; see `tornado.iostream.BaseIOStream.read_bytes`."""

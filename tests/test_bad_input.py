@@ -382,6 +382,8 @@ def encoded(samples: str, sr: int = 22050, subtype: str = "FLOAT") -> bytes:
             y[:] = 0
         case "nan":
             y[sr] = np.nan
+        case "far too loud":
+            y[sr] = 3e37
         case "infinity":
             y[sr] = -np.inf
     file = io.BytesIO()
@@ -390,7 +392,7 @@ def encoded(samples: str, sr: int = 22050, subtype: str = "FLOAT") -> bytes:
 
 
 @keeps_nothing
-@pytest.mark.parametrize("samples", ["nothing", "10 ms", "silence", "nan", "infinity"])
+@pytest.mark.parametrize("samples", ["nothing", "10 ms", "silence", "nan", "infinity", "far too loud"])
 def test_a_song_that_cannot_be_drawn_is_422(server: Live, two_inputs: str, samples: str) -> None:
     """Too short, silent, or not numbers: it is sound, but no picture comes of it."""
     refused(ask(server, two_inputs, data=b64(encoded(samples))), 422, "unprocessable")

@@ -100,3 +100,19 @@ def test_sigterm_finishes_what_is_under_way(make_live: Callable[..., Live]) -> N
     assert answer.content == b'{"message":"file uploaded!","uploaded":true}'
     assert live.process.wait(60) == 0
     assert [sha256(live.storage / name) for name in live.files("temp")] == [sha256(b"x" * 2**20)]
+
+
+def test_the_end_of_the_drain_leaves_nothing_half_received(make_live: Callable[..., Live]) -> None:
+    """An upload that stalls longer than SIGTERM waits is cut, and its bytes go."""
+    live = make_live(server__drain_timeout_s=0.5)
+    head = (
+        "POST /nodemodeluploads HTTP/1.1\r\nHost: here\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        'Content-Length: 5000000\r\n\r\n--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n'
+    )
+    with live.connect(live.upload_url) as one, live.connect(live.url) as other:
+        for connection in (one, other):
+            connection.sendall(head.encode() + b"x" * 2**20)
+        wait_until(lambda: len(live.files("incoming")) == 2)
+        assert live.stop() == 0
+    assert live.files("incoming") == []
+    assert "Traceback" not in live.log

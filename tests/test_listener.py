@@ -1,13 +1,16 @@
 """A port under pressure."""
 
 import contextlib
+import os
 import resource
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 
 import httpx
+import pytest
 
 from tests.live import Live, wait_until
 
@@ -64,6 +67,28 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(live: Li
         while data := connection.recv(65536):
             incoming.write(data)
     assert b'{"msg":"server up"}' in tls.read(65536)
+
+
+@pytest.mark.parametrize("size", [66_000, 90_000, 400_000])
+def test_a_head_that_is_too_long_ends_the_connection(live: Live, size: int) -> None:
+    """At once, however it arrives."""
+    with live.connect() as connection:
+        connection.sendall(b"GET /test HTTP/1.1\r\nX: " + b"x" * size)
+        connection.settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            assert connection.recv(1) == b""
+
+
+def test_a_client_that_went_before_it_was_accepted_costs_nothing(live: Live) -> None:
+    """Not even for the time that a handshake may take."""
+    address = ("127.0.0.1", httpx.URL(live.url).port or 0)
+    folder = f"/proc/{live.process.pid}/fd"
+    before = len(os.listdir(folder))
+    for _ in range(50):
+        connection = socket.create_connection(address)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    wait_until(lambda: len(os.listdir(folder)) <= before + 2, 10)
 
 
 def answers(server: Live) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import ssl
+import types
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -109,3 +110,29 @@ async def test_what_is_no_tls_ends_the_handshake(certs: Path) -> None:
         with pytest.raises(ConnectionAbortedError):
             await stream.wait_for_handshake()
         client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_sends_no_data_is_cut(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes of the key, for instance, without end: it costs a mebibyte, not the others' turn."""
+
+    def no_data(*_: object) -> int:
+        raise ssl.SSLWantReadError
+
+    ours, theirs = socket.socketpair()
+    connection = TlsSocket(ours, ServerCertificate(certs).context)
+    monkeypatch.setattr(connection, "_tls", types.SimpleNamespace(read=no_data))
+
+    async def read_for_ever() -> None:
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                connection.recv_into(bytearray(2**16))
+            await asyncio.sleep(0)
+
+    sending = asyncio.create_task(asyncio.to_thread(theirs.sendall, bytes(2**20 + 2**16)))
+    with pytest.raises(ConnectionAbortedError):
+        await asyncio.wait_for(read_for_ever(), 30)
+    connection.close()
+    with contextlib.suppress(ConnectionError):
+        await sending
+    theirs.close()

@@ -95,6 +95,7 @@ class BaseHandler(RequestHandler):
         self._received: list[bytes | bytearray] = []
         self._held = 0
         self._refused_at = 0
+        self._closing = False
         self._watchdog: asyncio.TimerHandle | None = None
         self._waited_s = 0.0
         self.services.in_flight.add(self)
@@ -126,7 +127,7 @@ class BaseHandler(RequestHandler):
     def check_route(self) -> None:
         """Refuse work while draining, and methods that are none of the route's."""
         if self.services.draining:
-            self.set_header("Connection", "close")
+            self._closing = True
             raise Unavailable("the server is going down, try again")
         method = getattr(type(self), (self.request.method or "").lower())
         if method is RequestHandler._unimplemented_method:
@@ -225,6 +226,8 @@ class BaseHandler(RequestHandler):
         self.set_status(error.status)
         if error.retry_after_s is not None:
             self.set_header("Retry-After", str(error.retry_after_s))
+        if self._closing:
+            self.set_header("Connection", "close")
         if error.status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
         self.answer({"msg": error.message, "code": error.code})
@@ -285,7 +288,7 @@ class BaseHandler(RequestHandler):
     def _answer_failure(self) -> None:
         """Answer in the middle of the body; Tornado then closes the connection."""
         if self.failure and not self._finished:
-            self.set_header("Connection", "close")
+            self._closing = True
             self.send_error(self.failure.status, exc_info=(type(self.failure), self.failure, None))
 
     def _too_large(self) -> TooLarge:

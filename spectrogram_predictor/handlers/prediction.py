@@ -77,7 +77,11 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 
 
 def _base64(fields: Mapping[str, Any], name: str) -> bytes:
+    text = _text(fields, name)
+    if "\n" in text:
+        # Many tools break the lines of base64.
+        text = "".join(text.split())
     try:
-        return pybase64.b64decode(_text(fields, name), validate=True)
+        return pybase64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRequest(f"the field {name} is not base64") from error

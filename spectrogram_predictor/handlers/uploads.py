@@ -28,7 +28,10 @@ _OVERHEAD_BYTES = 2**20
 
 
 class UploadHandler(BaseHandler):
-    """POST /nodemodeluploads on the upload port: up to 12 files, none of them if the request is refused."""
+    """POST /nodemodeluploads on the upload port: up to 12 files, none of them if the request is refused.
+
+    If the storage fails while they are committed, one after the other, those before stay; all may be sent again.
+    """
 
     max_files: ClassVar[int] = 12
 
