@@ -359,7 +359,7 @@ def array_of(response: httpx.Response) -> Any:
         *(
             (field, value)
             for field in ("data", "csv")
-            for value in ("%%%%", "UklG!", "Ukl", "é", "UklG\n", "\ud800")
+            for value in ("%%%%", "UklG!", "Ukl", "é", "Ukl\n", "\ud800")
         ),
     ],
     ids=lambda value: repr(value)[:20],
