@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any, Self
 
 import itsdangerous
+import orjson
 from itsdangerous.encoding import base64_encode
 
 from spectrogram_predictor.errors import BadRequest, BadSignature, ConfigError, NotSigned
@@ -82,13 +83,11 @@ class Keys:
         if b"." not in body:
             raise NotSigned("the body is not signed: send itsdangerous.Serializer(token).dumps({...})")
         try:
-            value = self.serializer().loads(body)
+            value = itsdangerous.Serializer([*self.previous, self.current], serializer=_Json).loads(body)
         except itsdangerous.BadPayload as error:
             raise BadRequest("the signed body is not JSON") from error
         except itsdangerous.BadSignature as error:
             raise BadSignature("the signature does not match") from error
-        except RecursionError as error:
-            raise BadRequest("the signed body is nested too deeply") from error
         if not isinstance(value, dict):
             raise BadRequest(f"the signed body must be a JSON object, not {type(value).__name__}")
         return value
@@ -124,6 +123,13 @@ class Keys:
             salt=_REQUEST_SALT,
             signer_kwargs={"digest_method": sha256},
         )
+
+
+class _Json:
+    """What `itsdangerous.Serializer` takes; JSON in bytes, five times as fast as the standard library's."""
+
+    dumps = staticmethod(orjson.dumps)
+    loads = staticmethod(orjson.loads)
 
 
 class SignedStream:

@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any
@@ -40,9 +40,12 @@ MAX_ANSWER_BYTES = 64 * 2**20
 
 _HEARTBEAT_S = 1.0
 _RESTART_PAUSE_S = 1.0
+_SOCKET_BYTES = 4 * 2**20
+_MOST_PIECES = 64
+_LARGE = 2**16
 _SECRETS = ("SIGNING_TOKEN", "AWS_")
 
-_Call = tuple[Future[Any], list[bytes]]
+_Call = tuple[Future[Any], list[Any]]
 """Who waits for it, and its message, while it is needed."""
 
 
@@ -92,7 +95,7 @@ class WorkerPool(Executor):
         if self._closing.is_set():
             raise RuntimeError("the pool is shut down")
         future: Future[Any] = Future()
-        message = [pickle.dumps((fn, args, kwargs), protocol=5)]
+        message = _pack((fn, args, kwargs))
         # A call that was cancelled stays in the queue until a worker comes by; its song need not.
         future.add_done_callback(lambda _: message.clear())
         self._calls.put((future, message))
@@ -187,10 +190,10 @@ class _Worker:
         return self._ready and self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        self._exchange(None, START_TIMEOUT_S)
+        self._exchange((), START_TIMEOUT_S)
         self._ready = True
 
-    def call(self, message: bytes, timeout_s: float) -> Any:
+    def call(self, message: Sequence[Any], timeout_s: float) -> Any:
         answer = self._exchange(message, timeout_s)
         if "error" in answer:
             raise errors.from_code(answer["error"], answer["message"])
@@ -210,12 +213,13 @@ class _Worker:
         self._process.wait()
         self._channel.close()
 
-    def _exchange(self, message: bytes | None, timeout_s: float) -> Any:
+    def _exchange(self, message: Sequence[Any], timeout_s: float) -> Any:
         deadline = time.monotonic() + timeout_s
         try:
-            if message is not None:
+            if message:
                 self._channel.send(message, deadline)
-            return json.loads(self._channel.receive(MAX_ANSWER_BYTES, deadline))
+            (answer,) = self._channel.receive(MAX_ANSWER_BYTES, deadline)
+            return json.loads(answer)
         except TimeoutError as error:
             raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
         except (EOFError, OSError, ValueError) as error:
@@ -223,39 +227,44 @@ class _Worker:
 
 
 class _Channel:
-    """Messages over a stream socket, each with its length before it.
+    """Messages over a stream socket: a few pieces each, their number and lengths before them.
 
     Not `multiprocessing.connection.Connection`: that waits for ever for a process which reads nothing, or which
     stops in the middle of a message.
     """
 
-    _LENGTH = struct.Struct("!Q")
-
     def __init__(self, stream: socket.socket) -> None:
+        # The kernel gives less if it must: then the two wait for each other more often.
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            stream.setsockopt(socket.SOL_SOCKET, buffer, _SOCKET_BYTES)
         self._stream = stream
         self.close = stream.close
 
-    def send(self, message: bytes, deadline: float = math.inf) -> None:
-        for data in (self._LENGTH.pack(len(message)), message):
+    def send(self, pieces: Sequence[Any], deadline: float = math.inf) -> None:
+        head = struct.pack(f"!{1 + len(pieces)}Q", len(pieces), *(memoryview(piece).nbytes for piece in pieces))
+        for data in (head, *pieces):
             self._wait_no_longer_than(deadline)
             self._stream.sendall(data)
 
-    def receive(self, max_bytes: int | None = None, deadline: float = math.inf) -> bytearray:
-        (length,) = self._LENGTH.unpack(self._read(self._LENGTH.size, deadline))
-        if max_bytes is not None and length > max_bytes:
-            raise ValueError(f"a message of {length} bytes; the most is {max_bytes}")
-        return self._read(length, deadline)
+    def receive(self, max_bytes: int | None = None, deadline: float = math.inf) -> list[bytes]:
+        (count,) = struct.unpack("!Q", self._read(8, deadline))
+        if count > _MOST_PIECES:
+            raise ValueError(f"a message of {count} pieces; the most is {_MOST_PIECES}")
+        lengths = struct.unpack(f"!{count}Q", self._read(8 * count, deadline))
+        if max_bytes is not None and sum(lengths) > max_bytes:
+            raise ValueError(f"a message of {sum(lengths)} bytes; the most is {max_bytes}")
+        return [self._read(length, deadline) for length in lengths]
 
-    def _read(self, length: int, deadline: float) -> bytearray:
-        data = bytearray(length)
-        missing = memoryview(data)
-        while missing:
+    def _read(self, length: int, deadline: float) -> bytes:
+        parts = []
+        while length:
             self._wait_no_longer_than(deadline)
-            count = self._stream.recv_into(missing)
-            if not count:
+            data = self._stream.recv(length, socket.MSG_WAITALL)
+            if not data:
                 raise EOFError
-            missing = missing[count:]
-        return data
+            parts.append(data)
+            length -= len(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _wait_no_longer_than(self, deadline: float) -> None:
         if deadline == math.inf:
@@ -263,7 +272,7 @@ class _Channel:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             raise TimeoutError
-        # For sendall it bounds the whole, for recv_into the wait for the first byte.
+        # For sendall it bounds the whole, for recv the wait for the first byte.
         self._stream.settimeout(left_s)
 
 
@@ -286,11 +295,22 @@ def quiet_import() -> Iterator[None]:
             os.close(stderr)
 
 
-def _perform(worker: _Worker, future: Future[Any], message: list[bytes], timeout_s: float) -> None:
+def _pack(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> list[Any]:
+    """Return a call as a pickle, and beside it, not copied, what is large: songs."""
+    fn, args, kwargs = call
+    large = tuple(
+        pickle.PickleBuffer(arg) if isinstance(arg, bytes) and len(arg) > _LARGE else arg for arg in args
+    )
+    beside: list[pickle.PickleBuffer] = []
+    return [pickle.dumps((fn, large, kwargs), protocol=5, buffer_callback=beside.append), *beside]
+
+
+def _perform(worker: _Worker, future: Future[Any], message: list[Any], timeout_s: float) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        result = worker.call(message.pop(), timeout_s)
+        pieces, message[:] = message[:], ()
+        result = worker.call(pieces, timeout_s)
     except (WorkerLost, DeadlineExceeded) as error:
         worker.close()
         future.set_exception(error)
@@ -306,9 +326,9 @@ def _environment(threads: int) -> dict[str, str]:
     return environment
 
 
-def _answer(message: bytearray) -> bytes:
+def _answer(message: Sequence[bytes]) -> bytes:
     try:
-        fn, args, kwargs = pickle.loads(message)  # noqa: S301  # from the server, which is trusted
+        fn, args, kwargs = pickle.loads(message[0], buffers=message[1:])  # noqa: S301  # from the server, which is trusted
         answer = {"result": fn(*args, **kwargs)}
         return json.dumps(answer, allow_nan=False).encode()
     except SpectrogramPredictorError as error:
@@ -329,10 +349,10 @@ def main(arguments: list[str]) -> None:
         start = getattr(importlib.import_module(module), function)
         start(int(threads), int(cached_models))
     try:
-        channel.send(json.dumps({"result": time.monotonic() - began}).encode())
+        channel.send([json.dumps({"result": time.monotonic() - began}).encode()])
         while True:
             message = channel.receive()
-            channel.send(_answer(message))
+            channel.send([_answer(message)])
     except (EOFError, OSError):
         # The server has gone.
         return

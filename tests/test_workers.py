@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import sys
 import time
 import tracemalloc
@@ -46,7 +47,7 @@ def sleep(seconds: float) -> str:
 
 def answer_half() -> None:
     """Begin an answer on the connection to the server, as a worker does that is stopped in the middle of one."""
-    os.write(int(sys.argv[1]), b"\0\0\0\0\0\0\1\0half of an answer")
+    os.write(int(sys.argv[1]), struct.pack("!QQ", 1, 256) + b"half of an answer")
     time.sleep(600)
 
 
