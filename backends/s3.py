@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from spectrogram_predictor.cache import Cache
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
-from spectrogram_predictor.storage import MODELS, TEMP, Backend, Entry, Writer
+from spectrogram_predictor.storage import MODELS, QUARANTINE, TEMP, Backend, Entry, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -314,7 +314,7 @@ class S3Backend(Backend):
     async def _multipart_uploads(self) -> Sequence[Mapping[str, Any]]:
         """Return those that are ours; below the same prefix there may be another project's."""
         found = []
-        for folder in (TEMP, MODELS, _PROBE):
+        for folder in (TEMP, MODELS, QUARANTINE, _PROBE):
             marker: dict[str, str] = {}
             while True:
                 answer = await self._call("list_multipart_uploads", Prefix=self._prefix + folder, **marker)
