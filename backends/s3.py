@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from spectrogram_predictor.cache import Cache
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
-from spectrogram_predictor.storage import TEMP, Backend, Entry, Writer
+from spectrogram_predictor.storage import MODELS, QUARANTINE, TEMP, Backend, Entry, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ _CHUNK = MIB
 _TRIES = 3
 _RIVALS = 8
 _PAUSE_S = 0.2
+_PROBE = "probe/"
+_READ_TIMEOUT_S = 60.0
 
 
 class _GoneError(StorageUnavailable):
@@ -101,7 +103,7 @@ class S3Backend(Backend):
             client_kwargs={"region_name": self._options["region"]} if "region" in self._options else {},
             config_kwargs={
                 "connect_timeout": 5,
-                "read_timeout": 60,
+                "read_timeout": _READ_TIMEOUT_S,
                 "retries": {"mode": "standard", "max_attempts": _TRIES},
                 "s3": {"addressing_style": "path" if self._options.get("path_style", True) else "auto"},
                 # Ours are in the requests that carry bytes; not every store knows the others.
@@ -260,33 +262,47 @@ class S3Backend(Backend):
                 )
                 parts[number] = {"ETag": answer["CopyPartResult"]["ETag"]}
 
-            await asyncio.gather(*(copy(number, first) for number, first in enumerate(ranges, start=1)))
+            copies = [asyncio.create_task(copy(number, first)) for number, first in enumerate(ranges, start=1)]
+            try:
+                await asyncio.gather(*copies)
+            finally:
+                # A part that arrives after the abort stays, and costs money.
+                for task in copies:
+                    task.cancel()
+                await asyncio.gather(*copies, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def _multipart(
         self, key: str, size: int
     ) -> AsyncIterator[tuple[dict[str, str], dict[int, dict[str, str]]]]:
         """Make an object of parts: complete it at the end, abort it at an error."""
+        before = await self.stat(key)
         answer = await self._call("create_multipart_upload", key)
         name = {"key": key, "UploadId": answer["UploadId"]}
         parts: dict[int, dict[str, str]] = {}
         try:
             yield name, parts
-            await self._complete(name, parts, size)
+            await self._complete(name, parts, size, before)
         except BaseException:
             with contextlib.suppress(StorageUnavailable):
                 await self._call("abort_multipart_upload", **name)
             raise
 
-    async def _complete(self, name: Mapping[str, str], parts: Mapping[int, Mapping[str, str]], size: int) -> None:
+    async def _complete(
+        self,
+        name: Mapping[str, str],
+        parts: Mapping[int, Mapping[str, str]],
+        size: int,
+        before: Entry | None = None,
+    ) -> None:
         listed = [{"PartNumber": number, **part} for number, part in sorted(parts.items())]
         for attempt in range(_TRIES):
             try:
                 await self._call("complete_multipart_upload", **name, MultipartUpload={"Parts": listed})
             except StorageUnavailable as error:
-                # It may have been done, and only the answer got lost: keys of uploads are used once.
+                # It may have been done, and only the answer got lost.
                 entry = await self.stat(name["key"])
-                if entry and entry.size == size:
+                if entry and entry.size == size and entry != before:
                     logger.info("%s is complete, although the storage did not say so", name["key"])
                     return
                 if isinstance(error, _GoneError) or attempt == _TRIES - 1:
@@ -296,14 +312,17 @@ class S3Backend(Backend):
                 return
 
     async def _multipart_uploads(self) -> Sequence[Mapping[str, Any]]:
+        """Return those that are ours; below the same prefix there may be another project's."""
         found = []
-        marker: dict[str, str] = {}
-        while True:
-            answer = await self._call("list_multipart_uploads", Prefix=self._prefix + TEMP, **marker)
-            found += answer.get("Uploads", ())
-            if not answer.get("IsTruncated"):
-                return found
-            marker = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+        for folder in (TEMP, MODELS, QUARANTINE, _PROBE):
+            marker: dict[str, str] = {}
+            while True:
+                answer = await self._call("list_multipart_uploads", Prefix=self._prefix + folder, **marker)
+                found += answer.get("Uploads", ())
+                if not answer.get("IsTruncated"):
+                    break
+                marker = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+        return found
 
     async def _last_part(self, **name: str) -> float:
         """Return when the last part of a multipart upload came [s since 1970]; 0 if none has."""
@@ -326,7 +345,7 @@ class S3Backend(Backend):
 
     async def _probe(self) -> None:
         """Find out what the store can do; raise if it cannot be used at all."""
-        key = f"probe/{uuid.uuid4().hex}"
+        key = f"{_PROBE}{uuid.uuid4().hex}"
         await self.check()
         try:
             await self.put(key, b"probe")

@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = add("serve", _serve, "run the server", client=False)
     _add_settings(serve)
+    verify = add("verify", _verify, "hash everything promoted, and set aside what is damaged", client=False)
+    _add_settings(verify)
     certs = add("certs", _certs, "write a self-signed certificate for this machine", client=False)
     certs.add_argument("folder", nargs="?", default="certs", type=Path)
     publish = add("publish", _publish, "register a model, upload it, and wait until it is served")
@@ -144,6 +146,40 @@ def _serve(options: argparse.Namespace) -> None:
         print(f"upload port  https://{host}:{server.upload_port}", flush=True)
 
     asyncio.run(app.serve(settings, keys, announce))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    import asyncio
+
+    from spectrogram_predictor import config
+    from spectrogram_predictor.errors import Damaged
+
+    sound, others = asyncio.run(_scrub(config.load(options.config, options.set)))
+    print(f"{sound} sound, {others} not")
+    if others:
+        raise Damaged("not everything promoted is what its name says")
+
+
+async def _scrub(settings: Any) -> tuple[int, int]:
+    """Print what is not sound; return how many are and how many are not."""
+    from spectrogram_predictor import scrub
+    from spectrogram_predictor.storage import get_backend
+
+    backend = get_backend(settings.storage.backend, settings.storage.url, settings.storage.options)
+    await backend.open()
+    counts = {True: 0, False: 0}
+    try:
+        async for verdict in scrub.verify(backend):
+            counts[verdict.sound] += 1
+            if verdict.sha256 is None:
+                print(f"{verdict.key} cannot be read", flush=True)
+            elif not verdict.sound:
+                print(
+                    f"{verdict.key} has the SHA-256 {verdict.sha256}: moved to {verdict.quarantined}", flush=True
+                )
+    finally:
+        await backend.close()
+    return counts[True], counts[False]
 
 
 def _certs(options: argparse.Namespace) -> None:

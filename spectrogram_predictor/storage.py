@@ -7,6 +7,7 @@
     inspected/<sha256>.json      what loading the model showed: format, inputs, outputs
     models/<sha256>.h5|.keras    promoted; immutable; content always hashes to its name
     rejected/<sha256>.json       why a registered file was refused
+    quarantine/<name>.<sha256>   was promoted under that name, but has that digest
 
 Keys are relative, with forward slashes. No other module builds or takes apart a key.
 """
@@ -26,13 +27,15 @@ REGISTERED = "registered/"
 MODELS = "models/"
 REJECTED = "rejected/"
 INSPECTED = "inspected/"
+QUARANTINE = "quarantine/"
 
-PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED)
+PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED, QUARANTINE)
 """Where all of it is."""
 
 FORMATS = ("h5", "keras")
 """Model formats, which are also the file endings."""
 
+_MODEL = re.compile(r"models/[0-9a-f]{64}\.(h5|keras)")
 _RECEIVED = re.compile(r"temp/[0-9a-f]{32}\.upload")
 
 
@@ -54,6 +57,16 @@ def rejected_key(sha256: str) -> str:
 def model_key(sha256: str, format: str) -> str:  # noqa: A002
     """Return the key of a promoted model."""
     return f"{MODELS}{sha256}.{format}"
+
+
+def is_model(key: str) -> bool:
+    """Tell whether this is the name of a promoted model."""
+    return _MODEL.fullmatch(key) is not None
+
+
+def quarantined_key(key: str, sha256: str) -> str:
+    """Return where a promoted model goes that has this digest in place of its name's."""
+    return f"{QUARANTINE}{key.removeprefix(MODELS)}.{sha256}"
 
 
 def incoming_key(upload_id: str) -> str:

@@ -20,6 +20,7 @@ from tests.live import Live
 
 MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 SWIFT = MATERIAL.parent / "tools" / "s3-swift"
+COUNTED = pytest.StashKey[list[str]]()
 TOKEN = "a token for the tests, long enough"
 
 
@@ -29,6 +30,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for item in items:
                 if item.get_closest_marker(marker):
                     item.add_marker(pytest.mark.skip(reason=f"there is no {needed}"))
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a line at the end of the whole run: what a test has counted."""
+    return request.config.stash.setdefault(COUNTED, []).append
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for line in config.stash.get(COUNTED, []):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

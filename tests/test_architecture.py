@@ -65,7 +65,7 @@ ORDER = [
     {"hpss", "tempo"},
     {"features"},
     {"storage", "recipe", "workers"},
-    {"registry", "uploads", "models"},
+    {"registry", "uploads", "models", "scrub"},
     {"promotion", "predictor", "engine"},
     {"handlers"},
     {"tls"},

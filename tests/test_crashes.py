@@ -1,11 +1,15 @@
 """kill -9 anywhere: what was acknowledged is there after a restart."""
 
+import contextlib
 import os
+import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.conftest import b64, csv_row, sha256
@@ -37,6 +41,52 @@ def test_a_kill_between_any_two_steps_loses_nothing(
     question = {"model_hash": digest, "ext": "wav", "data": b64(song), "csv": b64(csv_row())}
     assert live.post_signed("/prediction", question).status_code == 200
     assert live.files("temp") == live.files("incoming") == live.files("rejected") == []
+
+
+def test_a_kill_at_any_moment_loses_nothing(
+    make_live: Callable[..., Live], two_input_model: Path, song: bytes, say: Callable[[str], None]
+) -> None:
+    """However far the clients are: what was acknowledged is promoted by the next server, nothing else is left."""
+    moments = random.Random(4)
+    owed: list[str] = []
+    steps: list[str] = []
+
+    def tell(live: Live, model: bytes) -> None:
+        question = {"model_hash": sha256(model), "ext": "wav", "data": b64(song), "csv": b64(csv_row())}
+        with contextlib.suppress(httpx.TransportError):
+            steps.append("register")
+            live.post_signed("/registermodelhash", {"hash": sha256(model)})
+            steps.append("upload")
+            if live.upload(model).status_code == 200:
+                owed.append(sha256(model))
+            steps.append("sweep")
+            live.http.get(f"{live.url}/hashmodels")
+            steps.append("predict")
+            live.post_signed("/prediction", question)
+
+    def serve() -> Live:
+        return make_live(promotion__interval_s=0.2, promotion__incoming_ttl_s=1.0)
+
+    def kill_somewhere(live: Live, model: bytes) -> None:
+        wait_until(lambda: live.http.get(f"{live.url}/readyz").status_code == 200)
+        client = threading.Thread(target=tell, args=(live, model))
+        client.start()
+        time.sleep(moments.expovariate(4))
+        live.kill()
+        client.join()
+
+    killed_at = []
+    for number in range(4):
+        # What follows an HDF5 file's end is not looked at, and makes another file of it.
+        kill_somewhere(serve(), two_input_model.read_bytes() + bytes([number]))
+        killed_at.append(steps[-1])
+    live = serve()
+    wait_until(lambda: {f"models/{digest}.h5" for digest in owed} <= set(live.files("models")))
+    wait_until(lambda: live.files("incoming") == live.files("temp") == [])
+    assert all(sha256(live.storage / name) == Path(name).stem for name in live.files("models"))
+    with live.client() as asking:
+        assert all(asking.predict(song, digest, csv_row().decode()) for digest in owed)
+    say(f"kill -9 of a live server at {', '.join(killed_at)}: {len(owed)} uploads acknowledged, all served")
 
 
 def test_a_kill_in_the_middle_of_an_upload_leaves_only_what_expires(

@@ -64,6 +64,16 @@ def moto() -> Iterator[S3Server]:
         server.stop()
 
 
+def contents(bucket: str, prefix: str) -> dict[str, bytes]:
+    """Return what moto, in this process, has in a bucket, without a request."""
+    from moto.s3.models import s3_backends
+
+    (found,) = (
+        account["aws"].buckets[bucket] for account in s3_backends.values() if bucket in account["aws"].buckets
+    )
+    return {key.removeprefix(prefix): found.keys[key].value for key in found.keys if key.startswith(prefix)}
+
+
 @contextmanager
 def swift(tool: Path, folder: Path) -> Iterator[S3Server]:
     """Run OpenStack Swift, with the tool that starts it."""

@@ -1,0 +1,241 @@
+"""One storage, the servers on it, what their clients were told, and whether it was true.
+
+The invariants that are checked:
+
+    I1  every object in models/ hashes to its name
+    I2  registered and fully received: promoted in the end, and served
+    I3  what nobody registered is gone after the sweep, and what is left of a dead server after its time
+    I4  what was acknowledged is there, whole
+    I5  no source is gone before its destination stands: at every moment, what is owed is there
+    I6  an upload that is still moving is never collected
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from spectrogram_predictor import storage
+from spectrogram_predictor.config import PromotionSettings, UploadSettings
+from spectrogram_predictor.errors import ModelNotFound, SpectrogramPredictorError
+from spectrogram_predictor.promotion import Promoter
+from spectrogram_predictor.registry import Registration, Registry
+from spectrogram_predictor.storage import Backend
+from spectrogram_predictor.uploads import Upload, Uploads
+
+FOLDERS = ("registered/", "incoming/", "temp/", "inspected/", "models/", "rejected/")
+
+LONG_S = 3600.0
+OVER_S = -5.0
+"""An age that everything has reached, however coarse the store's clock is."""
+
+Snapshot = dict[str, str]
+"""SHA-256 of every object's content, by key."""
+
+
+Contents = Callable[[], Awaitable[dict[str, bytes]]]
+
+
+class Violation(AssertionError):
+    """An invariant does not hold; its name comes first."""
+
+
+class InlineLane:
+    """A lane without threads, so that tests can be repeated step by step."""
+
+    async def put(self, function: Callable[..., object], *args: Any) -> None:
+        """Do it now."""
+        function(*args)
+
+    async def join(self) -> None:
+        """Nothing waits."""
+
+    async def drop(self) -> None:
+        """Nothing waits."""
+
+
+class InlineLanes:
+    """Any number of them."""
+
+    def lane(self) -> InlineLane:
+        """Return a lane."""
+        return InlineLane()
+
+
+class Server:
+    """What one server process has besides its ports and workers.
+
+    Parameters
+    ----------
+    backend : Backend
+        Its own way to the storage.
+    incoming_ttl_s : float
+        As in the settings, and beyond what they allow.
+    promoter : type
+        To try another one.
+    """
+
+    def __init__(self, backend: Backend, incoming_ttl_s: float = LONG_S, promoter: Any = Promoter) -> None:
+        self.backend = backend
+        self.registry = Registry(backend)
+        self.uploads = Uploads(backend, UploadSettings())
+        self.uploads.lanes.close()
+        self.uploads.lanes = InlineLanes()  # type: ignore[assignment]
+        settings = PromotionSettings(incoming_ttl_s=incoming_ttl_s, temp_grace_s=0)
+        self.promoter = promoter(backend, self.registry, self.uploads, self._inspect, settings)
+
+    async def predict(self, sha256: str) -> str:
+        """Fetch a promoted model as a prediction does; return the digest of what a worker would load."""
+        key = await self.registry.find_model(sha256)
+        path = await self.backend.fetch(key, sha256) if key else None
+        if path is None:
+            raise ModelNotFound("not promoted")
+        return _sha256(path.read_bytes())
+
+    async def _inspect(self, key: str, sha256: str, format_: str, *_: Any) -> dict[str, Any]:
+        path = await self.backend.fetch(key, sha256)
+        if path is None:
+            raise ModelNotFound("gone")
+        assert _sha256(path.read_bytes()) == sha256
+        return {"format": format_, "inputs": [], "outputs": [{"shape": [3]}]}
+
+
+class World:
+    """One storage, and what clients of its servers know.
+
+    Parameters
+    ----------
+    backend : Backend
+        A sound way to the storage, to look at it.
+    contents : callable, optional
+        A faster one: returns every object's content by key.
+    """
+
+    def __init__(self, backend: Backend, contents: Contents | None = None) -> None:
+        self.backend = backend
+        self._contents = contents or self._read
+        self.states: set[tuple[tuple[str, str], ...]] = set()
+        self.asked: set[str] = set()
+        self.registered: set[str] = set()
+        self.owed: set[str] = set()
+        self.drops = 0
+
+    async def register(self, server: Server, data: bytes) -> None:
+        """Register a model at a server."""
+        digest = _sha256(data)
+        self.asked.add(digest)
+        if await heard(server.registry.register(Registration(digest))):
+            self.registered.add(digest)
+
+    async def receive(self, server: Server, data: bytes, pieces: int = 2) -> None:
+        """Upload a file, in pieces."""
+        if upload := await self.begin(server):
+            step = -(-len(data) // pieces)
+            for start in range(0, len(data), step):
+                if not await heard(upload.write(data[start : start + step])):
+                    await heard(upload.cancel())
+                    return
+            await self.finish(upload, data)
+
+    async def begin(self, server: Server) -> Upload | None:
+        """Begin an upload, or hear why not."""
+        try:
+            return await server.uploads.begin()
+        except SpectrogramPredictorError:
+            return None
+
+    async def finish(self, upload: Upload, data: bytes) -> bool:
+        """Commit an upload of this content; tell whether that was acknowledged."""
+        due = self._due(data)
+        if await heard(upload.commit()):
+            self.owed |= due
+            return True
+        await heard(upload.cancel())
+        return False
+
+    async def drop(self, data: bytes) -> None:
+        """Put a file into temp/ by hand."""
+        self.drops += 1
+        due = self._due(data)
+        await self.backend.put(f"{storage.TEMP}file {self.drops}", data)
+        self.owed |= due
+
+    async def predict(self, server: Server, data: bytes) -> None:
+        """Ask for a prediction: no answer is fine, one of another model is not."""
+        digest = _sha256(data)
+        try:
+            served = await server.predict(digest)
+        except SpectrogramPredictorError:
+            return
+        _hold("I1", served == digest, f"a prediction with {served} in place of {digest}")
+
+    async def check(self) -> Snapshot:
+        """Check what holds at every moment."""
+        found = await self.look()
+        for key in _below(found, storage.MODELS):
+            _hold("I1", storage.digest_of(key) == found[key], f"{key} holds {found[key]}")
+        whole = {found[key] for folder in (storage.TEMP, storage.MODELS) for key in _below(found, folder)}
+        _hold("I5", self.owed <= whole, f"{self.owed - whole} were acknowledged (I4) and are nowhere")
+        return found
+
+    async def settle(self, make: Callable[[float], Server]) -> None:
+        """Let new servers sweep twice, after the time of everything unfinished, and check what holds then."""
+        for ttl_s in (OVER_S, OVER_S):
+            await make(ttl_s).promoter.sweep()
+            found = await self.check()
+        promoted = {storage.digest_of(key) for key in _below(found, storage.MODELS)}
+        _hold("I2", self.owed <= promoted, f"{self.owed - promoted} were received and are not promoted")
+        for digest in sorted(self.owed):
+            _hold("I2", await make(LONG_S).predict(digest) == digest, f"{digest} is not served")
+        _hold("I3", promoted <= self.asked, f"{promoted - self.asked} were promoted and never registered")
+        for folder in (storage.TEMP, storage.INCOMING):
+            _hold("I3", not _below(found, folder), f"{_below(found, folder)} are left")
+        _hold("I3", not await self.backend.expire(OVER_S), "unfinished writes are left")
+
+    async def look(self) -> Snapshot:
+        """Return what there is, and remember it."""
+        found = {key: _sha256(content) for key, content in (await self._contents()).items()}
+        # The names of uploads are random: what they hold is the state.
+        names = {key: key.partition("/")[0] if _is_random(key) else key for key in found}
+        self.states.add(tuple(sorted((names[key], digest) for key, digest in found.items())))
+        return found
+
+    async def _read(self) -> dict[str, bytes]:
+        keys = [entry.key for folder in FOLDERS for entry in await self.backend.list(folder)]
+        contents = [(key, await self.backend.read(key)) for key in keys]
+        return {key: content for key, content in contents if content is not None}
+
+    def _due(self, data: bytes) -> set[str]:
+        digest = _sha256(data)
+        is_model = data.startswith((b"\x89HDF", b"PK\x03\x04"))
+        return {digest} if digest in self.registered and is_model else set()
+
+
+async def swept(server: Server) -> None:
+    """Sweep as the server does: what fails is for the next time."""
+    await heard(server.promoter.sweep())
+
+
+async def heard(work: Awaitable[Any]) -> bool:
+    """Do as a client: tell whether it was acknowledged."""
+    try:
+        await work
+    except SpectrogramPredictorError:
+        return False
+    return True
+
+
+def _hold(name: str, holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise Violation(f"{name}: {otherwise}")
+
+
+def _is_random(key: str) -> bool:
+    return storage.is_received(key) or key.startswith(storage.INCOMING)
+
+
+def _below(found: Snapshot, folder: str) -> list[str]:
+    return [key for key in found if key.startswith(folder)]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
