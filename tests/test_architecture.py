@@ -60,6 +60,7 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 ORDER = [
     {"errors", "version"},
     {"config", "signing", "plugins", "certificates", "audio", "median", "pictures", "logs", "client"},
+    {"compatibility"},
     {"spectra"},
     {"hpss", "tempo"},
     {"features"},
