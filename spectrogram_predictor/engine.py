@@ -6,18 +6,39 @@ Module-level state is this process's: one engine a worker, set up by `start`.
 import gc
 import hashlib
 import logging
+import math
+import os
 import time
 from pathlib import Path
 from typing import Any
 
-from spectrogram_predictor import models, recipe
-from spectrogram_predictor.errors import ModelNotFound, StorageUnavailable
+from numpy.typing import NDArray
+
+from spectrogram_predictor import logs, models, recipe
+from spectrogram_predictor.errors import (
+    BadRequest,
+    ModelNotFound,
+    OutOfService,
+    StorageUnavailable,
+    TooLarge,
+    Unprocessable,
+    UnsupportedMedia,
+)
+from spectrogram_predictor.registry import Registration, Terms
 
 logger = logging.getLogger(__name__)
 
+MAX_GOLDEN_S = 20.0
+"""Most of a processor's time that the goldens of a model may take to be promoted: they delay its every load."""
+
+_UNFIT = (BadRequest, TooLarge, Unprocessable, UnsupportedMedia)
+
 _cached_models = 1
-_models: dict[str, models.Model] = {}
-"""By digest, the least recently used one first."""
+_models: dict[str, tuple[models.Model, bytes]] = {}
+"""By digest, the least recently used one first; each with the registration under which it has proved itself."""
+
+_withdrawn: dict[str, tuple[bytes, str]] = {}
+"""By digest, those out of service: under which registration, and why."""
 
 
 def start(threads: int, cached_models: int) -> None:
@@ -31,6 +52,7 @@ def start(threads: int, cached_models: int) -> None:
         Models that stay loaded; the least recently used one leaves.
     """
     global _cached_models
+    logs.configure()
     _cached_models = cached_models
     models.configure(threads)
     # The 400,000 objects of the libraries stay: without them, a collection takes 8 ms in place of 230.
@@ -38,8 +60,8 @@ def start(threads: int, cached_models: int) -> None:
     gc.freeze()
 
 
-def inspect(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
-    """Load a model and say what it is.
+def inspect(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
+    """Load a model, predict its goldens, and say what it is.
 
     Returns
     -------
@@ -49,23 +71,25 @@ def inspect(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A0
     Raises
     ------
     UnsupportedMedia, Unprocessable
-        It cannot be served.
+        It cannot be served, or does not answer its goldens as it must.
     ModelNotFound, Unavailable
         It cannot be read now.
     """
     try:
-        return _describe(path, sha256, format)
+        return _describe(path, sha256, format, terms)
     finally:
         gc.collect()
 
 
-def predict(path: Path, sha256: str, format: str, song: bytes, csv: bytes | None) -> list[Any]:  # noqa: A002
+def predict(path: Path, sha256: str, format: str, terms: Terms, song: bytes, csv: bytes | None) -> list[Any]:  # noqa: A002
     """Ask a model about a song.
 
     Parameters
     ----------
     path, sha256, format
         The promoted model's file.
+    terms : Terms
+        What it is served under.
     song : bytes
         The song's file.
     csv : bytes or None
@@ -75,22 +99,69 @@ def predict(path: Path, sha256: str, format: str, song: bytes, csv: bytes | None
     -------
     array : list
         The model's output, with the batch of one.
+
+    Raises
+    ------
+    OutOfService
+        In this worker, it does not answer its goldens as it must.
     """
-    model = _cached(path, sha256, format)
-    array: list[Any] = model(recipe.inputs(model.shapes, song, csv)).tolist()
+    array: list[Any] = _answer(_proven(path, sha256, format, terms), song, csv).tolist()
     return array
 
 
-def _describe(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
+def _answer(model: models.Model, song: bytes, csv: bytes | None) -> NDArray[Any]:
+    return model(recipe.inputs(model.shapes, song, csv))
+
+
+def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
     model = models.load(_verified(path, sha256), format)
-    recipe.check_shapes(model.shapes)
+    _prove(model, sha256, terms, MAX_GOLDEN_S)
     return {"format": format, "inputs": model.inputs, "outputs": model.outputs}
 
 
-def _cached(path: Path, sha256: str, format: str) -> models.Model:  # noqa: A002
-    model = _models.pop(sha256, None) or _load(_verified(path, sha256), sha256, format)
-    _models[sha256] = model
+def _proven(path: Path, sha256: str, format: str, terms: Terms) -> models.Model:  # noqa: A002
+    """Return a loaded model that has answered the goldens of these terms as it must."""
+    under, message = _withdrawn.get(sha256, (b"", ""))
+    if under == terms.registration:
+        raise OutOfService(message)
+    model, under = _models.pop(sha256, (None, b""))
+    if model is None:
+        model = _load(_verified(path, sha256), sha256, format)
+    # Kept before it has proved itself: what it needs for that may be away now.
+    _models[sha256] = (model, under)
+    if under != terms.registration:
+        try:
+            _prove(model, sha256, terms)
+        except Unprocessable as error:
+            raise _withdraw(sha256, terms, error.message) from error
+        _models[sha256] = (model, terms.registration)
+        _withdrawn.pop(sha256, None)
     return model
+
+
+def _withdraw(sha256: str, terms: Terms, reason: str) -> OutOfService:
+    del _models[sha256]
+    message = f"the model is out of service in this worker: {reason}"
+    _withdrawn[sha256] = (terms.registration, message)
+    logger.error("%s in process %d: %s", sha256, os.getpid(), message)
+    return OutOfService(message)
+
+
+def _prove(model: models.Model, sha256: str, terms: Terms, max_s: float = math.inf) -> None:
+    """Check that a model can be served under these terms; its first calls, which are slow, are made here."""
+    registration = Registration.from_json(terms.registration, sha256)
+    recipe.check_shapes(model.shapes)
+    # The processor's time: on a busy machine, goldens take longer and are no other.
+    began_s = time.process_time()
+    for number, golden in enumerate(registration.golden, 1):
+        song = _content(terms, golden.song)
+        csv = _content(terms, golden.csv) if golden.csv else None
+        try:
+            golden.check(_answer(model, song, csv), registration.labels)
+            if time.process_time() - began_s > max_s:
+                raise Unprocessable(f"the goldens take longer than {max_s:g} s: send fewer, or shorter songs")
+        except _UNFIT as error:
+            raise Unprocessable(f"golden {number}: {error.message}") from error
 
 
 def _load(path: Path, sha256: str, format: str) -> models.Model:  # noqa: A002
@@ -102,6 +173,16 @@ def _load(path: Path, sha256: str, format: str) -> models.Model:  # noqa: A002
     model = models.load(path, format)
     logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
     return model
+
+
+def _content(terms: Terms, sha256: str) -> bytes:
+    try:
+        content = terms.files[sha256].read_bytes()
+    except OSError as error:
+        raise StorageUnavailable(f"a golden cannot be read now: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise StorageUnavailable("a stored golden is damaged: register the model again")
+    return content
 
 
 def _verified(path: Path, sha256: str) -> Path:

@@ -134,6 +134,8 @@ def configure(threads: int) -> None:
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    # Its records go to the log as everybody's do, and not a second time past it.
+    tf.get_logger().handlers.clear()
 
 
 def load(path: Path, format: str) -> Model:  # noqa: A002

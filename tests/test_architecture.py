@@ -64,7 +64,7 @@ ORDER = [
     {"spectra"},
     {"hpss", "tempo"},
     {"features"},
-    {"storage", "recipe", "workers"},
+    {"storage", "recipe", "golden", "workers"},
     {"registry", "uploads", "models"},
     {"promotion", "predictor", "engine"},
     {"handlers"},

@@ -1,6 +1,6 @@
 """What a worker does with a model's file, and what it keeps of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,27 @@ import pytest
 
 from spectrogram_predictor import engine, predictor
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import ModelNotFound, StorageUnavailable
+from spectrogram_predictor.errors import ModelNotFound, OutOfService, StorageUnavailable, Unprocessable
+from spectrogram_predictor.golden import Golden
+from spectrogram_predictor.registry import Registration, Terms
 from spectrogram_predictor.workers import WorkerPool
 from tests.conftest import build_model, csv_row, sha256
+
+
+def terms(digest: str, *golden: Golden, files: Mapping[str, Path] | None = None) -> Terms:
+    return Terms(Registration(digest, golden=golden).to_json(), files or {})
 
 
 def test_a_file_that_cannot_be_read_says_nothing_of_a_model(tmp_path: Path) -> None:
     """It is tried again; one that is gone is not found."""
     with pytest.raises(StorageUnavailable, match="directory"):
-        engine.inspect(tmp_path, "0" * 64, "h5")
+        engine.inspect(tmp_path, "0" * 64, "h5", terms("0" * 64))
     with pytest.raises(ModelNotFound):
-        engine.inspect(tmp_path / "none", "0" * 64, "h5")
+        engine.inspect(tmp_path / "none", "0" * 64, "h5", terms("0" * 64))
 
 
 def ask(path: Path, digest: str, song: bytes) -> list[Any]:
-    return engine.predict(path, digest, "keras", song, csv_row([0.5] * 7))
+    return engine.predict(path, digest, "keras", terms(digest), song, csv_row([0.5] * 7))
 
 
 def test_the_least_recently_used_model_leaves(
@@ -64,7 +70,8 @@ def test_a_model_that_left_leaves_no_memory_behind(tmp_path: Path, song: bytes, 
     calls: list[tuple[Callable[..., Any], Any]] = []
     for name in ("a.keras", "b.h5"):
         keras.Sequential([layers.Input((7,)), layers.Dense(10_000), layers.Dense(800)]).save(tmp_path / name)
-        one = (tmp_path / name, sha256(tmp_path / name), name.partition(".")[2])
+        digest = sha256(tmp_path / name)
+        one = (tmp_path / name, digest, name.partition(".")[2], terms(digest))
         question = (*one, song, csv_row([0.5] * 7))
         calls.append((predictor._predict, question) if keeps else (predictor._inspect, one))
     pool = WorkerPool(PredictionSettings(workers=1, cached_models=1))
@@ -77,3 +84,120 @@ def test_a_model_that_left_leaves_no_memory_behind(tmp_path: Path, song: bytes, 
     finally:
         pool.shutdown(cancel_futures=True)
     assert held[-1] - held[2] < 64 * 2**20
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that has loaded nothing yet."""
+    monkeypatch.setattr(engine, "_models", {})
+    monkeypatch.setattr(engine, "_withdrawn", {})
+
+
+class Shelf:
+    """A model with a song, its row of features, and what it answers."""
+
+    def __init__(self, folder: Path, song: bytes) -> None:
+        self.path = folder / "model.keras"
+        build_model(["features"], features=7).save(self.path)
+        self.digest = sha256(self.path)
+        self.csv = csv_row([0.5] * 7)
+        self.song = song
+        self.files = {sha256(content): folder / sha256(content) for content in (song, self.csv)}
+        for content in (song, self.csv):
+            self.files[sha256(content)].write_bytes(content)
+        self.answer = self.ask(terms(self.digest))
+
+    def golden(self, difference: float = 0.0, **fields: Any) -> Golden:
+        expected = (np.array(self.answer[0]) + difference).tolist()
+        return Golden(**{"song": sha256(self.song), "csv": sha256(self.csv), "expected": expected, **fields})
+
+    def terms(self, *golden: Golden) -> Terms:
+        return terms(self.digest, *golden, files=self.files)
+
+    def ask(self, terms: Terms) -> list[Any]:
+        return engine.predict(self.path, self.digest, "keras", terms, self.song, self.csv)
+
+    def inspect(self, terms: Terms) -> dict[str, Any]:
+        return engine.inspect(self.path, self.digest, "keras", terms)
+
+
+@pytest.fixture
+def shelf(fresh: None, tmp_path: Path, song: bytes) -> Shelf:
+    return Shelf(tmp_path, song)
+
+
+def test_a_model_is_tried_with_its_goldens(shelf: Shelf) -> None:
+    """Each of them, and the first that does not match is named with the difference."""
+    assert shelf.inspect(shelf.terms(shelf.golden(), shelf.golden(0.0005)))["outputs"][0]["shape"] == [10]
+    with pytest.raises(Unprocessable, match=r"^golden 2: largest difference 0.12, tolerance 0.001 "):
+        shelf.inspect(shelf.terms(shelf.golden(), shelf.golden(0.12)))
+    shelf.inspect(shelf.terms(shelf.golden(0.12, tolerance=0.13)))
+
+
+def test_a_golden_that_cannot_be_predicted_is_none(shelf: Shelf) -> None:
+    """No features, or a song that is no sound."""
+    with pytest.raises(Unprocessable, match=r"^golden 1: this model takes 7 features"):
+        shelf.inspect(shelf.terms(shelf.golden(csv=None)))
+    with pytest.raises(Unprocessable, match=r"^golden 1: "):
+        shelf.inspect(shelf.terms(shelf.golden(song=sha256(shelf.csv))))
+
+
+def test_goldens_may_not_take_for_ever(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They delay every load: who registers hours of sound is told so."""
+    monkeypatch.setattr(engine, "MAX_GOLDEN_S", 0.0)
+    with pytest.raises(Unprocessable, match="longer than 0 s"):
+        shelf.inspect(shelf.terms(shelf.golden()))
+    assert shelf.ask(shelf.terms(shelf.golden())) == shelf.answer
+
+
+def test_goldens_are_predicted_when_a_model_is_loaded_and_registered_anew(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once each time, and not with every question."""
+    proved = []
+    prove = engine._prove
+    monkeypatch.setattr(engine, "_prove", lambda *args: proved.append(1) or prove(*args))
+    for _ in range(2):
+        shelf.ask(shelf.terms(shelf.golden()))
+    assert len(proved) == 1
+    shelf.ask(shelf.terms(shelf.golden(0.0005)))
+    assert len(proved) == 2
+    engine._models.clear()
+    shelf.ask(shelf.terms(shelf.golden(0.0005)))
+    assert len(proved) == 3
+
+
+def test_a_mismatch_at_a_later_load_takes_the_model_out_of_service(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers nothing, and holds no memory, until it is registered anew and passes; the log says so once."""
+    wrong = shelf.terms(shelf.golden(0.12))
+    for _ in range(2):
+        with pytest.raises(
+            OutOfService, match=r"out of service in this worker: golden 1: largest difference 0.12"
+        ):
+            shelf.ask(wrong)
+        assert shelf.digest not in engine._models
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert shelf.digest in record.getMessage()
+    assert "golden 1" in record.getMessage()
+    assert shelf.ask(shelf.terms(shelf.golden())) == shelf.answer
+    with pytest.raises(OutOfService):
+        shelf.ask(wrong)
+    caplog.clear()
+
+
+def test_a_golden_that_is_away_costs_no_model(shelf: Shelf) -> None:
+    """Nothing is known of the answer: it is tried again, without loading the model again."""
+    golden = shelf.terms(shelf.golden())
+    path = shelf.files[sha256(shelf.song)]
+    path.rename(path.with_suffix(".away"))
+    for call in (shelf.ask, shelf.inspect):
+        with pytest.raises(StorageUnavailable, match="No such file"):
+            call(golden)
+    path.write_bytes(b"damaged")
+    with pytest.raises(StorageUnavailable, match="damaged"):
+        shelf.ask(golden)
+    path.with_suffix(".away").rename(path)
+    shelf.path.unlink()
+    assert shelf.ask(golden) == shelf.answer
