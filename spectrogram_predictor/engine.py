@@ -3,6 +3,7 @@
 Module-level state is this process's: one engine a worker, set up by `start`.
 """
 
+import functools
 import gc
 import hashlib
 import logging
@@ -10,8 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from spectrogram_predictor import models, recipe
+from numpy.typing import NDArray
+
+from spectrogram_predictor import default, models
 from spectrogram_predictor.errors import ModelNotFound, StorageUnavailable
+from spectrogram_predictor.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +42,15 @@ def start(threads: int, cached_models: int) -> None:
     gc.freeze()
 
 
-def inspect(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
+def inspect(path: Path, sha256: str, format: str, recipe: bytes | None = None) -> dict[str, Any]:  # noqa: A002
     """Load a model and say what it is.
+
+    Parameters
+    ----------
+    path, sha256, format
+        The model's file.
+    recipe : bytes or None
+        The JSON of its recipe; without one, see `default`.
 
     Returns
     -------
@@ -49,17 +60,24 @@ def inspect(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A0
     Raises
     ------
     UnsupportedMedia, Unprocessable
-        It cannot be served.
+        It cannot be served, or does not take what the recipe makes.
     ModelNotFound, Unavailable
         It cannot be read now.
     """
     try:
-        return _describe(path, sha256, format)
+        return _describe(path, sha256, format, recipe)
     finally:
         gc.collect()
 
 
-def predict(path: Path, sha256: str, format: str, song: bytes, csv: bytes | None) -> list[Any]:  # noqa: A002
+def predict(
+    path: Path,
+    sha256: str,
+    format: str,  # noqa: A002
+    song: bytes,
+    csv: bytes | None,
+    recipe: bytes | None = None,
+) -> list[Any]:
     """Ask a model about a song.
 
     Parameters
@@ -70,6 +88,8 @@ def predict(path: Path, sha256: str, format: str, song: bytes, csv: bytes | None
         The song's file.
     csv : bytes or None
         Its row of features.
+    recipe : bytes or None
+        The JSON of the model's recipe; without one, see `default`.
 
     Returns
     -------
@@ -77,13 +97,27 @@ def predict(path: Path, sha256: str, format: str, song: bytes, csv: bytes | None
         The model's output, with the batch of one.
     """
     model = _cached(path, sha256, format)
-    array: list[Any] = model(recipe.inputs(model.shapes, song, csv)).tolist()
+    array: list[Any] = _answer(model, song, csv, recipe).tolist()
     return array
 
 
-def _describe(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
+def _answer(model: models.Model, song: bytes, csv: bytes | None, recipe: bytes | None) -> NDArray[Any]:
+    if recipe is None:
+        return model(default.inputs(model.shapes, song, csv))
+    given = _recipe(recipe)
+    return given.combine(model(given.arrange(given.inputs(song, csv), model.inputs)))
+
+
+_recipe = functools.lru_cache(maxsize=64)(Recipe.from_json)
+"""Recipes by their JSON."""
+
+
+def _describe(path: Path, sha256: str, format: str, recipe: bytes | None) -> dict[str, Any]:  # noqa: A002
     model = models.load(_verified(path, sha256), format)
-    recipe.check_shapes(model.shapes)
+    if recipe is None:
+        default.check_shapes(model.shapes)
+    else:
+        _recipe(recipe).check_model(model.inputs, model.outputs)
     return {"format": format, "inputs": model.inputs, "outputs": model.outputs}
 
 
