@@ -247,11 +247,11 @@ def _is_row(array: Sequence[Any]) -> bool:
 def _draw(song: Path, state: dict[str, Any], target: Path) -> None:
     from PIL import Image
 
-    from spectrogram_predictor import audio, recipe
+    from spectrogram_predictor import audio, default
 
     shapes = [tuple(item["shape"]) for item in state["inputs"]]
-    height, width = next((shape[:2] for shape in shapes if recipe.takes_picture(shape)), (None, None))
-    Image.fromarray(audio.picture(audio.decode(song.read_bytes()), height, width)).save(target)
+    height, width = next((shape[:2] for shape in shapes if default.takes_picture(shape)), (None, None))
+    Image.fromarray(default.picture(audio.decode(song.read_bytes()), height, width)).save(target)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from spectrogram_predictor import audio
+from spectrogram_predictor import audio, default
 from spectrogram_predictor.certificates import CERTIFICATE, make_self_signed
 from spectrogram_predictor.cli import show_probabilities
 from spectrogram_predictor.client import Client
@@ -105,7 +105,7 @@ def train(path: Path, rng: np.random.Generator) -> Path:
 
     keras.utils.set_random_seed(1)
     kinds = np.repeat(np.arange(len(LABELS)), _EXAMPLES)
-    pictures = np.stack([audio.picture(synthesize(LABELS[kind], rng), HEIGHT, WIDTH) for kind in kinds])
+    pictures = np.stack([default.picture(synthesize(LABELS[kind], rng), HEIGHT, WIDTH) for kind in kinds])
     layers = keras.layers
     model = keras.Sequential(
         [

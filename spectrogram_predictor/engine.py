@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from spectrogram_predictor import logs, models, recipe
+from spectrogram_predictor import default, logs, models
 from spectrogram_predictor.errors import (
     BadRequest,
     ModelNotFound,
@@ -110,7 +110,7 @@ def predict(path: Path, sha256: str, format: str, terms: Terms, song: bytes, csv
 
 
 def _answer(model: models.Model, song: bytes, csv: bytes | None) -> NDArray[Any]:
-    return model(recipe.inputs(model.shapes, song, csv))
+    return model(default.inputs(model.shapes, song, csv))
 
 
 def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
@@ -150,7 +150,7 @@ def _withdraw(sha256: str, terms: Terms, reason: str) -> OutOfService:
 def _prove(model: models.Model, sha256: str, terms: Terms, max_s: float = math.inf) -> None:
     """Check that a model can be served under these terms; its first calls, which are slow, are made here."""
     registration = Registration.from_json(terms.registration, sha256)
-    recipe.check_shapes(model.shapes)
+    default.check_shapes(model.shapes)
     # The processor's time: on a busy machine, goldens take longer and are no other.
     began_s = time.process_time()
     for number, golden in enumerate(registration.golden, 1):

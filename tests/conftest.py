@@ -5,6 +5,7 @@ import functools
 import hashlib
 import io
 import logging
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,13 @@ def csv_row(values: list[Any] | None = None, index: bool = True) -> bytes:
 def b64(data: bytes) -> str:
     """Return base64 text."""
     return base64.b64encode(data).decode()
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Return the most memory that a call held at a time."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -36,7 +36,7 @@ def importers(*packages: str) -> set[str]:
     ("packages", "allowed"),
     [
         (("tensorflow", "keras", "h5py"), {"models", "demo"}),
-        (("librosa",), {"audio", "spectra"}),
+        (("librosa",), {"spectra"}),
         (("soxr",), {"audio"}),
         (("backends",), set()),
     ],
@@ -59,12 +59,13 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version"},
-    {"config", "signing", "plugins", "certificates", "audio", "median", "pictures", "logs", "client"},
-    {"compatibility"},
-    {"spectra"},
-    {"hpss", "tempo"},
+    {"config", "signing", "plugins", "certificates", "columns", "median", "pictures", "logs", "client"},
+    {"schema", "audio"},
+    {"kinds", "spectra"},
+    {"recipe", "hpss", "tempo"},
     {"features"},
-    {"storage", "recipe", "golden", "workers"},
+    {"compatibility", "golden"},
+    {"storage", "inputs", "default", "workers"},
     {"registry", "uploads", "models"},
     {"promotion", "predictor", "engine"},
     {"handlers"},
