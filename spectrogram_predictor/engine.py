@@ -9,9 +9,11 @@ import logging
 import math
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from spectrogram_predictor import default, logs, models
@@ -24,6 +26,7 @@ from spectrogram_predictor.errors import (
     Unprocessable,
     UnsupportedMedia,
 )
+from spectrogram_predictor.recipe import Recipe
 from spectrogram_predictor.registry import Registration, Terms
 
 logger = logging.getLogger(__name__)
@@ -33,9 +36,22 @@ MAX_GOLDEN_S = 20.0
 
 _UNFIT = (BadRequest, TooLarge, Unprocessable, UnsupportedMedia)
 
+MAX_BATCH = 64
+"""Most windows of a song that a model is called on at a time."""
+
+
+@dataclass
+class _Served:
+    """A loaded model, and the terms under which it has proved itself."""
+
+    model: models.Model
+    terms: bytes = b""
+    recipe: Recipe | None = None
+
+
 _cached_models = 1
-_models: dict[str, tuple[models.Model, bytes]] = {}
-"""By digest, the least recently used one first; each with the registration under which it has proved itself."""
+_models: dict[str, _Served] = {}
+"""By digest, the least recently used one first."""
 
 _withdrawn: dict[str, tuple[bytes, str]] = {}
 """By digest, those out of service: under which registration, and why."""
@@ -105,12 +121,18 @@ def predict(path: Path, sha256: str, format: str, terms: Terms, song: bytes, csv
     OutOfService
         In this worker, it does not answer its goldens as it must.
     """
-    array: list[Any] = _answer(_proven(path, sha256, format, terms), song, csv).tolist()
+    served = _proven(path, sha256, format, terms)
+    array: list[Any] = _answer(served.model, served.recipe, song, csv).tolist()
     return array
 
 
-def _answer(model: models.Model, song: bytes, csv: bytes | None) -> NDArray[Any]:
-    return model(default.inputs(model.shapes, song, csv))
+def _answer(model: models.Model, recipe: Recipe | None, song: bytes, csv: bytes | None) -> NDArray[Any]:
+    if recipe is None:
+        return model(default.inputs(model.shapes, song, csv))
+    arrays = recipe.arrange(recipe.inputs(song, csv), model.inputs)
+    batches = range(0, len(arrays[0]), MAX_BATCH)
+    outputs = [model([array[start : start + MAX_BATCH] for array in arrays]) for start in batches]
+    return recipe.combine(np.concatenate(outputs))
 
 
 def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
@@ -119,24 +141,22 @@ def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, A
     return {"format": format, "inputs": model.inputs, "outputs": model.outputs}
 
 
-def _proven(path: Path, sha256: str, format: str, terms: Terms) -> models.Model:  # noqa: A002
+def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # noqa: A002
     """Return a loaded model that has answered the goldens of these terms as it must."""
     under, message = _withdrawn.get(sha256, (b"", ""))
     if under == terms.registration:
         raise OutOfService(message)
-    model, under = _models.pop(sha256, (None, b""))
-    if model is None:
-        model = _load(_verified(path, sha256), sha256, format)
+    served = _models.pop(sha256, None) or _Served(_load(_verified(path, sha256), sha256, format))
     # Kept before it has proved itself: what it needs for that may be away now.
-    _models[sha256] = (model, under)
-    if under != terms.registration:
+    _models[sha256] = served
+    if served.terms != terms.registration:
         try:
-            _prove(model, sha256, terms)
+            served.recipe = _prove(served.model, sha256, terms)
         except Unprocessable as error:
             raise _withdraw(sha256, terms, error.message) from error
-        _models[sha256] = (model, terms.registration)
+        served.terms = terms.registration
         _withdrawn.pop(sha256, None)
-    return model
+    return served
 
 
 def _withdraw(sha256: str, terms: Terms, reason: str) -> OutOfService:
@@ -147,21 +167,29 @@ def _withdraw(sha256: str, terms: Terms, reason: str) -> OutOfService:
     return OutOfService(message)
 
 
-def _prove(model: models.Model, sha256: str, terms: Terms, max_s: float = math.inf) -> None:
-    """Check that a model can be served under these terms; its first calls, which are slow, are made here."""
+def _prove(model: models.Model, sha256: str, terms: Terms, max_s: float = math.inf) -> Recipe | None:
+    """Check that a model can be served under these terms, and return their recipe.
+
+    The model's first calls, which are slow, are made here.
+    """
     registration = Registration.from_json(terms.registration, sha256)
-    default.check_shapes(model.shapes)
+    recipe = registration.recipe
+    if recipe is None:
+        default.check_shapes(model.shapes)
+    else:
+        recipe.check_model(model.inputs, model.outputs)
     # The processor's time: on a busy machine, goldens take longer and are no other.
     began_s = time.process_time()
     for number, golden in enumerate(registration.golden, 1):
         song = _content(terms, golden.song)
         csv = _content(terms, golden.csv) if golden.csv else None
         try:
-            golden.check(_answer(model, song, csv), registration.labels)
+            golden.check(_answer(model, recipe, song, csv), registration.names)
             if time.process_time() - began_s > max_s:
                 raise Unprocessable(f"the goldens take longer than {max_s:g} s: send fewer, or shorter songs")
         except _UNFIT as error:
             raise Unprocessable(f"golden {number}: {error.message}") from error
+    return recipe
 
 
 def _load(path: Path, sha256: str, format: str) -> models.Model:  # noqa: A002

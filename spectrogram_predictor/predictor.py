@@ -26,19 +26,26 @@ class Answer:
     ----------
     array : list
         The model's output; a list of one list of numbers for most models.
-    registration : Registration
-        What it is served under.
+    model : str
+        The model's digest.
+    recipe : str or None
+        That of the recipe that was followed, if there is one.
+    labels : tuple of str
+        Names of the outputs; may be empty.
     """
 
     array: list[Any]
-    registration: Registration
+    model: str
+    recipe: str | None
+    labels: tuple[str, ...]
 
 
 class _Known(NamedTuple):
-    """A registration as it was last read, and what workers need of it."""
+    """A registration as it was last read: what answers tell of it, and what workers need of it."""
 
     version: str | None
-    registration: Registration
+    recipe: str | None
+    labels: tuple[str, ...]
     terms: Terms
 
 
@@ -115,7 +122,7 @@ class Predictor:
             # A golden's file may have left this machine: look again.
             self._known.pop(sha256, None)
             raise
-        return Answer(array, known.registration)
+        return Answer(array, sha256, known.recipe, known.labels)
 
     async def inspect(self, key: str, registration: Registration, format: str) -> dict[str, Any]:  # noqa: A002
         """Load the model at a storage key, under a registration, and return what it is; see `engine.inspect`.
@@ -136,8 +143,9 @@ class Predictor:
         version = await self._registry.version(sha256)
         known = self._known.pop(sha256, None)
         if known is None or known.version != version:
-            registration = await self._registry.get(sha256) or Registration(sha256)
-            known = _Known(version, registration, await self._registry.terms(registration))
+            registration = await self._registry.held(sha256)
+            recipe = registration.recipe.sha256 if registration.recipe else None
+            known = _Known(version, recipe, registration.names, await self._registry.terms(registration))
         while len(self._known) >= _MAX_KNOWN:
             del self._known[next(iter(self._known))]
         self._known[sha256] = known

@@ -7,7 +7,6 @@ its name.
 
 import asyncio
 import hashlib
-import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -87,13 +86,15 @@ class Promoter:
         UnsupportedMedia, Unprocessable
             The model does not pass, and goes on under its earlier registration.
         """
-        earlier = await self._earlier(request.sha256)
+        earlier = await self._earlier(request)
         registration = request.applied_to(earlier)
         # Before the registration that names them, or a crash in between would leave names of nothing.
         await self._registry.keep(request.objects)
-        if registration != earlier and (key := await self._registry.find_model(request.sha256)):
-            await self._try_again(key, registration)
+        key = await self._registry.find_model(request.sha256) if registration != earlier else None
+        inspected = await self._try_again(key, registration) if key else None
         await self._registry.register(registration)
+        if inspected:
+            await self._registry.note(registration, inspected)
 
     async def sweep(self, patience_s: float | None = None) -> list[str]:
         """Sweep the storage once; return the digests that were promoted, each once.
@@ -221,7 +222,7 @@ class Promoter:
         if await self._registry.get(digest) != registration:
             logger.info("%s was registered anew while it was tried: the next sweep tries it again", digest)
             return None
-        await self._backend.put(storage.inspected_key(digest), json.dumps(inspected, sort_keys=True).encode())
+        await self._registry.note(registration, inspected)
         destination = storage.model_key(digest, format_)
         if not await self._backend.move(key, destination) and not await self._backend.stat(destination):
             return None
@@ -230,21 +231,24 @@ class Promoter:
         logger.info("promoted %s (%s)", digest, format_)
         return digest
 
-    async def _earlier(self, sha256: str) -> Registration | None:
+    async def _earlier(self, request: Request) -> Registration | None:
         try:
-            return await self._registry.get(sha256)
+            earlier = await self._registry.get(request.sha256)
         except Damaged:
-            return None
+            earlier = None
+        if earlier is None and "recipe" not in request.changes and await self._registry.had_recipe(request.sha256):
+            raise Unprocessable("the model's recipe is lost or damaged: send it again, or null for none")
+        return earlier
 
-    async def _try_again(self, key: str, registration: Registration) -> None:
+    async def _try_again(self, key: str, registration: Registration) -> dict[str, Any]:
         try:
-            await self._try(key, registration, key.rpartition(".")[2])
+            return await self._try(key, registration, key.rpartition(".")[2])
         except _REFUSALS as error:
             raise type(error)(f"the model is served as it was registered before: {error.message}") from error
 
     async def _try(self, key: str, registration: Registration, format_: str) -> dict[str, Any]:
         inspected = await self._inspect(key, registration, format_)
-        _check_labels(registration.labels, inspected["outputs"])
+        _check_labels(registration.names, inspected["outputs"])
         return inspected
 
     async def _format(self, key: str) -> str:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from spectrogram_predictor import golden, storage
+from spectrogram_predictor import recipe as recipes
 from spectrogram_predictor.errors import BadRequest, Damaged
 from spectrogram_predictor.golden import Golden
+from spectrogram_predictor.recipe import Recipe
 from spectrogram_predictor.storage import Backend
 
 logger = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ logger = logging.getLogger(__name__)
 MAX_LABELS = 10_000
 MAX_LABEL_LENGTH = 200
 
-_KEYS = {"hash", "labels", "golden"}
+_KEYS = {"hash", "labels", "recipe", "golden"}
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -48,18 +50,28 @@ class Registration:
     sha256 : str
         Digest of the model file, 64 hexadecimal digits.
     labels : tuple of str
-        Names of the model's outputs in order; may be empty.
+        Names of the model's outputs in order, where the recipe does not say; may be empty.
+    recipe : Recipe or None
+        How a song becomes the model's inputs.
     golden : tuple of Golden
         Songs whose answers are known.
     """
 
     sha256: str
     labels: tuple[str, ...] = ()
+    recipe: Recipe | None = None
     golden: tuple[Golden, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the model's outputs in order, from wherever they are known."""
+        return self.labels or (self.recipe.labels if self.recipe else ())
 
     def to_json(self) -> bytes:
         """Return the stored form."""
         fields: dict[str, Any] = {"sha256": self.sha256, "labels": self.labels}
+        if self.recipe:
+            fields["recipe"] = self.recipe.to_mapping()
         if self.golden:
             fields["golden"] = [asdict(one) for one in self.golden]
         return _dumps(fields)
@@ -78,6 +90,7 @@ class Registration:
             registration = cls(
                 parse_sha256(fields["sha256"]),
                 _parse_labels(fields["labels"]),
+                Recipe.from_json(fields["recipe"]) if "recipe" in fields else None,
                 tuple(Golden.from_json(one) for one in fields.get("golden", ())),
             )
         except (ValueError, KeyError, TypeError, BadRequest) as error:
@@ -107,7 +120,9 @@ class Request:
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Self:
-        """Check a request body ``{"hash": ..., "labels": [...], "golden": [...]}``.
+        """Check a request body ``{"hash": ..., "labels": [...], "recipe": {...}, "golden": [...]}``.
+
+        A recipe is an object, the name of one that is shipped, or null for none.
 
         Raises
         ------
@@ -125,13 +140,25 @@ class Request:
         objects: dict[str, bytes] = {}
         if "labels" in body:
             changes["labels"] = _parse_labels(body["labels"])
+        if "recipe" in body:
+            changes["recipe"] = _parse_recipe(body["recipe"])
         if "golden" in body:
             changes["golden"], objects = golden.parse(body["golden"])
         return cls(sha256, changes, objects)
 
     def applied_to(self, earlier: Registration | None) -> Registration:
-        """Return the registration that it makes of an earlier one: what it does not mention stays."""
-        return replace(earlier or Registration(self.sha256), **self.changes)
+        """Return the registration that it makes of an earlier one: what it does not mention stays.
+
+        Raises
+        ------
+        BadRequest
+            The outputs have other names in the recipe than in the labels.
+        """
+        registration = replace(earlier or Registration(self.sha256), **self.changes)
+        recipe, labels = registration.recipe, registration.labels
+        if recipe and recipe.labels and labels and recipe.labels != labels:
+            raise BadRequest("recipe.labels must be the labels that are registered, or be left out")
+        return registration
 
 
 @dataclass(frozen=True)
@@ -170,6 +197,8 @@ class ModelState:
         Name and shape of each input (None for any length), once promoted.
     reason : str or None
         Why it was rejected.
+    recipe : dict or None
+        From the registration, if it has one.
     golden : int or None
         How many goldens it is held to, if there are any.
     """
@@ -181,6 +210,7 @@ class ModelState:
     labels: tuple[str, ...] = ()
     inputs: tuple[Mapping[str, Any], ...] = field(default=())
     reason: str | None = None
+    recipe: Mapping[str, Any] | None = None
     golden: int | None = None
 
 
@@ -246,6 +276,29 @@ class Registry:
         data = await self._backend.read(storage.registered_key(sha256))
         return Registration.from_json(data, sha256) if data is not None else None
 
+    async def held(self, sha256: str) -> Registration:
+        """Return what a promoted model is held to.
+
+        Raises
+        ------
+        Damaged
+            It had a recipe, which cannot be read: without it, the model would be asked about something else.
+        """
+        registration = await self.get(sha256)
+        if registration is None and await self.had_recipe(sha256):
+            raise Damaged(f"the registration of {sha256} is gone, and with it its recipe: register it again")
+        return registration or Registration(sha256)
+
+    async def note(self, registration: Registration, inspected: Mapping[str, Any]) -> None:
+        """Note what the trial load of a model showed, and whether that was under a recipe."""
+        recipe = {"recipe": registration.recipe.sha256} if registration.recipe else {}
+        data = json.dumps({**inspected, **recipe}, sort_keys=True).encode()
+        await self._backend.put(storage.inspected_key(registration.sha256), data)
+
+    async def had_recipe(self, sha256: str) -> bool:
+        """Tell whether a model was last tried under a recipe."""
+        return "recipe" in await self._read_json(storage.inspected_key(sha256))
+
     async def reject(self, sha256: str, reason: str) -> None:
         """Note why a registered file was refused."""
         await self._backend.put(storage.rejected_key(sha256), _dumps({"sha256": sha256, "reason": reason}))
@@ -267,7 +320,12 @@ class Registry:
             damage = error.message
         said: dict[str, Any] = {}
         if registration:
-            said = {"labels": registration.labels, "golden": len(registration.golden) or None}
+            recipe = registration.recipe
+            said = {
+                "labels": registration.names,
+                "recipe": recipe.to_mapping() if recipe else None,
+                "golden": len(registration.golden) or None,
+            }
         if key := await self.find_model(sha256):
             entry = await self._backend.stat(key)
             inspected = await self._read_json(storage.inspected_key(sha256))
@@ -310,6 +368,14 @@ def _parse_labels(value: object) -> tuple[str, ...]:
     if len(value) > MAX_LABELS or any(len(label) > MAX_LABEL_LENGTH for label in value):
         raise BadRequest(f"labels: at most {MAX_LABELS} of at most {MAX_LABEL_LENGTH} characters")
     return tuple(value)
+
+
+def _parse_recipe(value: object) -> Recipe | None:
+    if isinstance(value, str):
+        return recipes.named(value)
+    if value is None or isinstance(value, dict):
+        return None if value is None else Recipe.from_json(value)
+    raise BadRequest("recipe must be an object, or the name of one that is shipped")
 
 
 def _dumps(value: object) -> bytes:

@@ -506,3 +506,19 @@ async def test_songs_are_looked_for_only_when_something_has_changed(house: House
     house.promoter._named = None  # type: ignore[method-assign, assignment]
     await house.promoter.sweep()
     assert house.goldens() == [sha256(b"song")]
+
+
+@pytest.mark.gen_test
+async def test_a_lost_recipe_is_asked_for(house: House) -> None:
+    """A bare hash does not make do without it; null does."""
+    digest = await house.publish(HDF5, recipe="gtzan-features")
+    registered = house.root / "registered" / f"{digest}.json"
+    for damage in (lambda: registered.write_bytes(b"{"), registered.unlink):
+        damage()
+        with pytest.raises(Unprocessable, match="recipe"):
+            await house.promoter.register(request(digest, labels=["a", "b", "c"]))
+        await house.promoter.register(request(digest, recipe="gtzan-features"))
+    await house.promoter.register(request(digest, recipe=None))
+    registered.unlink()
+    await house.promoter.register(request(digest))
+    assert await house.registry.held(digest) == Registration(digest)

@@ -1,5 +1,6 @@
 """Registrations: what is kept of a request, and what a later one changes."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from tornado.ioloop import IOLoop
 from backends.local import LocalBackend
 from spectrogram_predictor.errors import BadRequest, Damaged
 from spectrogram_predictor.golden import Golden
+from spectrogram_predictor.recipe import Recipe, named
 from spectrogram_predictor.registry import Registration, Registry, Request
 from tests.conftest import b64, sha256
 
 DIGEST = "a" * 64
 SONG = b"a song"
 GOLDEN = Golden(sha256(SONG), [0.5, 0.5])
+RECIPE = {"inputs": [{"kind": "picture", "height": 24, "width": 32}]}
 
 
 @pytest.fixture
@@ -40,9 +43,35 @@ def test_what_is_stored_of_a_plain_registration_is_what_it_always_was() -> None:
 def test_what_is_stored_is_read_again() -> None:
     """With all that it may have."""
     registration = Registration(
-        DIGEST, ("a", "b"), golden=(GOLDEN, Golden(sha256(SONG), [[1.0, 0.0]], 0.1, sha256(b"csv")))
+        DIGEST,
+        ("a", "b"),
+        Recipe.from_json(RECIPE),
+        (GOLDEN, Golden(sha256(SONG), [[1.0, 0.0]], 0.1, sha256(b"csv"))),
     )
     assert Registration.from_json(registration.to_json(), DIGEST) == registration
+
+
+def test_a_recipe_is_kept_whole_and_with_its_digest() -> None:
+    """What a request leaves out is written down, so that it stays what it was."""
+    registration = request(recipe=RECIPE).applied_to(None)
+    recipe = Recipe.from_json(RECIPE)
+    stored = json.loads(registration.to_json())
+    assert stored["recipe"] == recipe.to_mapping()
+    assert (
+        registration.to_json() == b'{"labels":[],"recipe":' + recipe.to_json() + f',"sha256":"{DIGEST}"}}'.encode()
+    )
+    read = Registration.from_json(registration.to_json(), DIGEST).recipe
+    assert read
+    assert read.sha256 == recipe.sha256
+
+
+@pytest.mark.parametrize(
+    "recipe", ["1", "null", '"gtzan-features"', "{}", '{"inputs":[{"kind":"mel","n_mels":0}]}']
+)
+def test_a_stored_recipe_that_is_none_is_damage(recipe: str) -> None:
+    """Nothing is served under what it might have been."""
+    with pytest.raises(Damaged, match="register it again"):
+        Registration.from_json(f'{{"labels":[],"recipe":{recipe},"sha256":"{DIGEST}"}}'.encode(), DIGEST)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +98,41 @@ def test_a_request_changes_what_it_mentions() -> None:
     assert changed.objects == {sha256(SONG): SONG}
 
 
-@pytest.mark.parametrize("fields", [{"surprise": 1}, {"golden": None}, {"golden": [{}]}, {"labels": None}])
+def test_a_recipe_stays_until_it_is_taken_away() -> None:
+    """By null; a shipped one is known by its name."""
+    earlier = request(recipe=RECIPE).applied_to(None)
+    for fields in ({}, {"labels": ["a", "b"]}, {"golden": []}):
+        assert request(**fields).applied_to(earlier).recipe == earlier.recipe
+    assert request(recipe=None).applied_to(earlier) == Registration(DIGEST)
+    assert request(recipe="gtzan-features").applied_to(earlier).recipe == named("gtzan-features")
+
+
+def test_the_recipe_s_labels_are_the_model_s() -> None:
+    """Unless others are registered, which may not contradict it."""
+    labelled = {**RECIPE, "labels": ["a", "b"]}
+    for fields in ({"recipe": labelled}, {"recipe": labelled, "labels": ["a", "b"]}):
+        assert request(**fields).applied_to(None).names == ("a", "b")
+    assert request(recipe=RECIPE, labels=["c"]).applied_to(None).names == ("c",)
+    with pytest.raises(BadRequest, match=r"recipe\.labels"):
+        request(recipe=labelled, labels=["b", "a"]).applied_to(None)
+    with pytest.raises(BadRequest, match=r"recipe\.labels"):
+        request(labels=["b", "a"]).applied_to(request(recipe=labelled).applied_to(None))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"surprise": 1},
+        {"golden": None},
+        {"golden": [{}]},
+        {"labels": None},
+        {"recipe": 1},
+        {"recipe": []},
+        {"recipe": "nonsense"},
+        {"recipe": {}},
+        {"recipe": {"inputs": [{"kind": "mel", "hop_length": 0}]}},
+    ],
+)
 def test_a_request_of_another_shape_is_refused(fields: dict[str, Any]) -> None:
     """By the key that is wrong."""
     with pytest.raises(BadRequest, match=next(iter(fields))):
@@ -101,13 +164,27 @@ async def test_the_version_tells_of_another_registration(registry: Registry) -> 
 
 
 @pytest.mark.gen_test
-async def test_a_state_says_how_many_goldens_there_are(registry: Registry) -> None:
-    """If there are any."""
+async def test_a_state_says_what_a_model_is_held_to(registry: Registry) -> None:
+    """Its recipe and the number of its goldens, if it has any."""
     await registry.register(Registration(DIGEST))
     state = await registry.state(DIGEST)
     assert state
-    assert state.golden is None
-    await registry.register(Registration(DIGEST, golden=(GOLDEN, GOLDEN)))
+    assert state.golden is state.recipe is None
+    labelled = Recipe.from_json({**RECIPE, "labels": ["a", "b"]})
+    await registry.register(Registration(DIGEST, (), labelled, (GOLDEN, GOLDEN)))
     state = await registry.state(DIGEST)
     assert state
     assert state.golden == 2
+    assert state.recipe == labelled.to_mapping()
+    assert state.labels == ("a", "b")
+
+
+@pytest.mark.gen_test
+async def test_a_lost_recipe_is_missed(registry: Registry) -> None:
+    """A model that was tried with one is not asked without it."""
+    assert await registry.held(DIGEST) == Registration(DIGEST)
+    await registry.note(Registration(DIGEST), {"inputs": []})
+    assert await registry.held(DIGEST) == Registration(DIGEST)
+    await registry.note(request(recipe=RECIPE).applied_to(None), {"inputs": []})
+    with pytest.raises(Damaged, match="its recipe"):
+        await registry.held(DIGEST)

@@ -52,9 +52,10 @@ class PredictionHandler(SignedBodyHandler):
             self._task.cancel()
 
     def _answer(self, answer: Answer, detail: bool) -> None:
-        registration = answer.registration
-        self.set_header("X-Model-Digest", registration.sha256)
-        more = {"labels": registration.labels, "model": registration.sha256, "recipe": None} if detail else {}
+        self.set_header("X-Model-Digest", answer.model)
+        if answer.recipe:
+            self.set_header("X-Recipe-Digest", answer.recipe)
+        more = {"labels": answer.labels, "model": answer.model, "recipe": answer.recipe} if detail else {}
         self.answer({"array": answer.array, **more})
 
 
