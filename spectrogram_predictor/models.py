@@ -62,8 +62,6 @@ _PASSING = {
 }
 """What the operating system says of itself; of a damaged file, HDF5 and zipfile give no number, or EINVAL."""
 
-_WRAPPERS = ("<class 'keras", "Error when deserializing class")
-
 
 class Model:
     """A loaded model, called through a compiled function.
@@ -192,7 +190,7 @@ def _load(path: Path, format: str) -> Any:  # noqa: A002
 
 def _explain(path: Path, format: str, error: Exception) -> str:  # noqa: A002
     try:
-        found = compatibility.explain(_config(path, format), error, lambda name: hasattr(keras.layers, name))
+        found = compatibility.explain(_config(path, format), error)
     except Exception:
         # The file is what is wrong: what it says of itself may be too.
         found = None
@@ -250,8 +248,7 @@ def _describe(tensor: Any) -> dict[str, Any]:
 
 def _public(error: Exception) -> str:
     """Return the first line of an error, without paths; of Keras's errors around others, the one inside."""
-    messages = (text for text in compatibility.messages(error) if not text.startswith(_WRAPPERS))
-    lines = next(messages, str(error)).strip().splitlines() or [type(error).__name__]
+    lines = next(compatibility.messages(error), str(error)).strip().splitlines() or [type(error).__name__]
     return re.sub(r"\S*/\S+", "…", lines[0])[:300]
 
 

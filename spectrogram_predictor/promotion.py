@@ -70,6 +70,7 @@ class Promoter:
         self._inspect = inspect
         self._settings = settings
         self._lock = asyncio.Lock()
+        self._registering = asyncio.Lock()
         self._next: asyncio.Task[list[str]] | None = None
         self._tasks: set[asyncio.Task[list[str]]] = set()
         self._seen: dict[str, tuple[str, str]] = {}
@@ -86,15 +87,23 @@ class Promoter:
         UnsupportedMedia, Unprocessable
             The model does not pass, and goes on under its earlier registration.
         """
+        while not await self._register(request):
+            logger.debug("%s was registered by somebody else meanwhile", request.sha256)
+
+    async def _register(self, request: Request) -> bool:
         earlier = await self._earlier(request)
         registration = request.applied_to(earlier)
         # Before the registration that names them, or a crash in between would leave names of nothing.
         await self._registry.keep(request.objects)
         key = await self._registry.find_model(request.sha256) if registration != earlier else None
         inspected = await self._try_again(key, registration) if key else None
-        await self._registry.register(registration)
-        if inspected:
-            await self._registry.note(registration, inspected)
+        async with self._registering:
+            if await self._earlier(request) != earlier:
+                return False
+            await self._registry.register(registration)
+            if inspected:
+                await self._registry.note(registration, inspected)
+        return True
 
     async def sweep(self, patience_s: float | None = None) -> list[str]:
         """Sweep the storage once; return the digests that were promoted, each once.

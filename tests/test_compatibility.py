@@ -1,9 +1,11 @@
 """A model that Keras does not load is refused with a sentence that names the layer."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 from spectrogram_predictor import compatibility, models
@@ -111,28 +113,73 @@ def test_an_argument_of_old_is_named_with_its_layer(tmp_path: Path, ending: str)
         models.load(path, ending)
 
 
+def layer(class_name: str = "Dense", **config: Any) -> dict[str, Any]:
+    """A model of one layer, as Keras 2 describes it."""
+    layers = [{"class_name": class_name, "config": {"name": "dense", "units": 1, **config}}]
+    return {"class_name": "Sequential", "config": {"name": "model", "layers": layers}}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            layer(activation="swoosh"),
+            "the layer 'dense' of class Dense uses 'swoosh', which is not one of Keras's",
+        ),
+        (
+            layer(kernel_initializer={"class_name": "Own", "config": {}}),
+            "the layer 'dense' of class Dense uses 'Own', which is not one of Keras's own: ",
+        ),
+        (layer("TFOpLambda", name="x"), "the layer 'x' of class TFOpLambda is not one of Keras's own: "),
+    ],
+    ids=["activation", "initializer", "operation"],
+)
+def test_what_keras_2_wrote_is_named_too(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    """Its files say less of what they use, and hold what Keras 3 has no more."""
+    path = tmp_path / "model.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(UnsupportedMedia) as refused:
+        models.load(path, "h5")
+    assert refused.value.message.startswith(message)
+
+
+MISSING = (
+    "Could not locate function 'swoosh'. Make sure it is registered. Full object config: {'class_name': 'Own'}"
+)
+
+
+@pytest.mark.parametrize("said", [MISSING, "Unknown layer: 'Own'", "Layer expects 2 variables", "", "{'x': 1}"])
 @pytest.mark.parametrize(
     "config",
-    [
-        None,
-        [],
-        {"class_name": "Sequential"},
-        {"class_name": "Sequential", "config": {"layers": [{"class_name": "Dense", "config": {"name": "dense"}}]}},
-        {"class_name": "Dense", "config": {"dtype": {"class_name": "Policy", "config": {"name": "p"}}}},
-        {"class_name": "Dense", "config": {"name": 1, "kernel_initializer": {"class_name": "Own", "config": {}}}},
-    ],
+    [None, [], "x", {"class_name": "Sequential"}, layer(), layer(activation="relu")],
     ids=repr,
 )
-def test_nothing_is_said_of_what_keras_has(config: object) -> None:
+def test_nothing_is_said_of_what_is_not_there(config: object, said: str) -> None:
     """Then Keras's own message is what there is."""
-    error = ValueError("Unrecognized keyword arguments passed to LSTM: {'x': 1}")
-    assert compatibility.explain(config, error, lambda name: name == "Dense") is None
+    assert compatibility.explain(config, ValueError(said)) is None
+
+
+def test_what_a_model_was_trained_with_is_not_blamed() -> None:
+    """A loss of the notebook's own is not loaded, and is no hindrance."""
+    loss = {"module": "builtins", "class_name": "function", "config": "swoosh"}
+    assert compatibility.explain({**layer(), "compile_config": {"loss": loss}}, ValueError(MISSING)) is None
+
+
+def test_the_error_underneath_counts() -> None:
+    """What Keras raises around it names everything there is."""
+    inner = TypeError("Unrecognized keyword arguments passed to Dense: {'groups': 2}")
+    outer = TypeError("<class 'keras.src.models.Sequential'> could not be deserialized: 'Unknown layer: Dense'")
+    outer.__cause__ = inner
+    found = compatibility.explain(layer(groups=2), outer)
+    assert found == "the layer 'dense' of class Dense has the argument groups=2, which Keras 3 does not know"
+    assert list(compatibility.messages(outer)) == [str(inner)]
 
 
 def test_a_long_name_is_shortened() -> None:
     """What a file says of itself does not fill the log."""
     config = {"class_name": "X" * 10_000, "config": {"name": "y" * 10_000}}
-    found = compatibility.explain(config, ValueError(), lambda name: False)
+    found = compatibility.explain(config, ValueError(f"Unknown layer: '{'X' * 10_000}'"))
     assert found
     assert len(found) < 300
 
@@ -142,7 +189,7 @@ def test_a_deep_config_is_no_harm() -> None:
     config: Any = {"class_name": "Own", "config": {"name": "deep"}}
     for _ in range(100_000):
         config = [config]
-    found = compatibility.explain(config, ValueError(), lambda name: False)
+    found = compatibility.explain(config, ValueError("Unknown layer: 'Own'"))
     while isinstance(config, list):
         config = config[0]
     assert found

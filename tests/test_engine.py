@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spectrogram_predictor import engine, predictor
+from spectrogram_predictor import engine, models, predictor
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import ModelNotFound, OutOfService, StorageUnavailable, Unprocessable
 from spectrogram_predictor.golden import Golden
+from spectrogram_predictor.kinds import Mel
+from spectrogram_predictor.recipe import Recipe, Windows
 from spectrogram_predictor.registry import Registration, Terms
 from spectrogram_predictor.workers import WorkerPool
 from tests.conftest import build_model, csv_row, sha256
@@ -18,6 +20,70 @@ from tests.conftest import build_model, csv_row, sha256
 
 def terms(digest: str, *golden: Golden, files: Mapping[str, Path] | None = None) -> Terms:
     return Terms(Registration(digest, golden=golden).to_json(), files or {})
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that has loaded nothing yet."""
+    monkeypatch.setattr(engine, "_models", {})
+    monkeypatch.setattr(engine, "_withdrawn", {})
+
+
+WINDOWS = Recipe(
+    model_inputs=(Mel(n_mels=8, frames=4, channels=1),), windows=Windows(length=0.1, hop=0.02, combine="vote")
+)
+
+
+@pytest.fixture
+def window_model(tmp_path: Path) -> Path:
+    """A model of the windows of that recipe."""
+    import keras
+
+    keras.utils.set_random_seed(9)
+    layers = keras.layers
+    path = tmp_path / "windows.keras"
+    keras.Sequential([layers.Input((8, 4, 1)), layers.Flatten(), layers.Dense(3, "softmax")]).save(path)
+    return path
+
+
+def test_a_song_s_windows_are_predicted_some_at_a_time(
+    fresh: None, window_model: Path, song: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the song, the model's memory is that of so many; the answer is that of all."""
+    (arrays,) = WINDOWS.inputs(song)
+    assert len(arrays) > 60
+    digest = sha256(window_model)
+    expected = WINDOWS.combine(models.load(window_model, "keras")([arrays]))
+    sizes: list[int] = []
+    call = models.Model.__call__
+    monkeypatch.setattr(
+        models.Model, "__call__", lambda self, inputs: sizes.append(len(inputs[0])) or call(self, inputs)
+    )
+    monkeypatch.setattr(engine, "MAX_BATCH", 20)
+    under = Terms(Registration(digest, recipe=WINDOWS).to_json())
+    answer = engine.predict(window_model, digest, "keras", under, song, None)
+    np.testing.assert_allclose(answer, expected, atol=1e-6)
+    assert max(sizes) == 20
+    assert sum(sizes) == len(arrays)
+
+
+def test_windows_may_not_take_for_ever_either(
+    fresh: None, window_model: Path, tmp_path: Path, song: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A golden of very many is given up in the middle."""
+    monkeypatch.setattr(engine, "MAX_GOLDEN_S", 0.0)
+    monkeypatch.setattr(engine, "MAX_BATCH", 1)
+    calls: list[Any] = []
+    call = models.Model.__call__
+    monkeypatch.setattr(models.Model, "__call__", lambda *args: calls.append(args) or call(*args))
+    (tmp_path / "song").write_bytes(song)
+    digest = sha256(window_model)
+    registration = Registration(digest, recipe=WINDOWS, golden=(Golden(sha256(song), [0.0, 0.0, 1.0]),))
+    with pytest.raises(Unprocessable, match="longer than 0 s"):
+        engine.inspect(
+            window_model, digest, "keras", Terms(registration.to_json(), {sha256(song): tmp_path / "song"})
+        )
+    assert len(calls) == 1
 
 
 def test_a_file_that_cannot_be_read_says_nothing_of_a_model(tmp_path: Path) -> None:
@@ -84,13 +150,6 @@ def test_a_model_that_left_leaves_no_memory_behind(tmp_path: Path, song: bytes, 
     finally:
         pool.shutdown(cancel_futures=True)
     assert held[-1] - held[2] < 64 * 2**20
-
-
-@pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine that has loaded nothing yet."""
-    monkeypatch.setattr(engine, "_models", {})
-    monkeypatch.setattr(engine, "_withdrawn", {})
 
 
 class Shelf:

@@ -522,3 +522,28 @@ async def test_a_lost_recipe_is_asked_for(house: House) -> None:
     registered.unlink()
     await house.promoter.register(request(digest))
     assert await house.registry.held(digest) == Registration(digest)
+
+
+@pytest.mark.gen_test
+async def test_requests_at_the_same_time_are_all_kept(house: House) -> None:
+    """Each changes what it mentions of what the others have made of it."""
+    digest = await house.publish(HDF5)
+    inspect = house.inspect
+
+    async def slow(*args: Any) -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return await inspect(*args)
+
+    house.promoter._inspect = slow
+    changes: list[dict[str, Any]] = [
+        {"labels": ["a", "b", "c"]},
+        {"recipe": "gtzan-features"},
+        {"golden": [golden(b"song")]},
+        {},
+    ]
+    await asyncio.gather(*[house.promoter.register(request(digest, **fields)) for fields in changes])
+    kept = await house.registry.get(digest)
+    assert kept
+    assert (kept.labels, len(kept.golden)) == (("a", "b", "c"), 1)
+    assert kept.recipe
+    assert house.tried[-1] == kept
