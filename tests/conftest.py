@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from spectrogram_predictor import Recipe
 from spectrogram_predictor.certificates import make_self_signed
 from tests.live import Live
 
@@ -167,3 +168,15 @@ def peak_bytes(call: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def changed(given: Recipe, path: str, value: Any) -> Recipe:
+    """Return a recipe with one of its parameters changed."""
+    mapping = given.to_mapping()
+    *outer, last = path.split(".")
+    at: Any = mapping
+    for key in outer:
+        at = at[int(key) if key.isdigit() else key]
+    assert at[last] != value
+    at[last] = value
+    return Recipe.from_json(mapping)
