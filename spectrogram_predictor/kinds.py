@@ -122,7 +122,7 @@ class Spectral(_Input):
 
     n_fft: Annotated[int, Within(16, 2**16)] = 2048
     hop_length: Annotated[int, Within(1, 2**16)] = 512
-    n_mels: Annotated[int, Within(1, 1024)] = 128
+    n_mels: Annotated[int, Within(1, 512)] = 128
     fmin: Annotated[float, Within(0, 96_000)] = 0.0
     fmax: Annotated[float, Within(1, 96_000)] | None = None
     power: Literal[1, 2] = 2
@@ -195,7 +195,7 @@ class Mfcc(Framed):
     """
 
     kind: Literal["mfcc"] = "mfcc"
-    n_mfcc: Annotated[int, Within(1, 1024)] = 20
+    n_mfcc: Annotated[int, Within(1, 512)] = 20
 
     @property
     def bins(self) -> int:

@@ -180,3 +180,18 @@ def changed(given: Recipe, path: str, value: Any) -> Recipe:
     assert at[last] != value
     at[last] = value
     return Recipe.from_json(mapping)
+
+
+def inspect(model: Path, recipe: Recipe | None = None) -> dict[str, Any]:
+    """Load a model file and say what it is, as a worker does."""
+    from spectrogram_predictor import engine
+
+    return engine.inspect(model, sha256(model), model.suffix.removeprefix("."), recipe and recipe.to_json())
+
+
+def ask(model: Path, recipe: Recipe | None, song: bytes, csv: bytes | None = None) -> np.ndarray:
+    """Ask a model file about a song, as a worker does."""
+    from spectrogram_predictor import engine
+
+    format_ = model.suffix.removeprefix(".")
+    return np.array(engine.predict(model, sha256(model), format_, song, csv, recipe and recipe.to_json()))

@@ -1,5 +1,6 @@
 """What a worker does with a model's file, and what it keeps of it."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spectrogram_predictor import engine, predictor
+from spectrogram_predictor import Features, Picture, Recipe, Standard, Windows, engine, models, predictor
+from spectrogram_predictor.columns import GTZAN_COLUMNS
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import ModelNotFound, StorageUnavailable
+from spectrogram_predictor.errors import ModelNotFound, StorageUnavailable, Unprocessable
 from spectrogram_predictor.workers import WorkerPool
-from tests.conftest import build_model, csv_row, sha256
+from tests.conftest import ask, build_model, csv_row, inspect, sha256
 
 
 def test_a_file_that_cannot_be_read_says_nothing_of_a_model(tmp_path: Path) -> None:
@@ -22,7 +24,7 @@ def test_a_file_that_cannot_be_read_says_nothing_of_a_model(tmp_path: Path) -> N
         engine.inspect(tmp_path / "none", "0" * 64, "h5")
 
 
-def ask(path: Path, digest: str, song: bytes) -> list[Any]:
+def ask_seven(path: Path, digest: str, song: bytes) -> list[Any]:
     return engine.predict(path, digest, "keras", song, csv_row([0.5] * 7))
 
 
@@ -38,15 +40,15 @@ def test_the_least_recently_used_model_leaves(
         model.set_weights([weights + number for weights in model.get_weights()])
         model.save(path)
     a, b, c = [(path, sha256(path)) for path in paths]
-    first = ask(*a, song)
+    first = ask_seven(*a, song)
     for one in (b, a, c):
-        ask(*one, song)
+        ask_seven(*one, song)
     for path in paths:
         path.unlink()
-    assert ask(*a, song) == first
-    assert np.shape(ask(*c, song)) == (1, 10)
+    assert ask_seven(*a, song) == first
+    assert np.shape(ask_seven(*c, song)) == (1, 10)
     with pytest.raises(ModelNotFound):
-        ask(*b, song)
+        ask_seven(*b, song)
 
 
 def resident_bytes(pid: int) -> int:
@@ -77,3 +79,47 @@ def test_a_model_that_left_leaves_no_memory_behind(tmp_path: Path, song: bytes, 
     finally:
         pool.shutdown(cancel_futures=True)
     assert held[-1] - held[2] < 64 * 2**20
+
+
+TWO = Recipe(
+    model_inputs=[
+        Picture(height=24, width=32),
+        Features(columns=GTZAN_COLUMNS, scaling=Standard(mean=[1] * 58, scale=[2] * 58)),
+    ],
+    windows=Windows(length=1, hop=0.5),
+)
+
+
+def test_a_recipe_says_what_a_model_gets(two_input_model: Path, song: bytes) -> None:
+    """Whatever the order of either; the answers to the windows become one."""
+    pictures, features = TWO.inputs(song)
+    assert len(pictures) == 3
+    expected = models.load(two_input_model, "h5")([features, pictures]).mean(axis=0)
+    for given in (TWO, dataclasses.replace(TWO, model_inputs=TWO.model_inputs[::-1])):
+        assert [item["name"] for item in inspect(two_input_model, given)["inputs"]] == ["feat", "img"]
+        np.testing.assert_allclose(ask(two_input_model, given, song), [expected], rtol=1e-6)
+
+
+def test_a_client_s_csv_is_scaled_as_the_recipe_says(two_input_model: Path, song: bytes) -> None:
+    """It is what the client measured; by name, whatever else is in it."""
+    row = {"other": 9.0, **dict.fromkeys(reversed(GTZAN_COLUMNS), 1.0)}
+    csv = f"{','.join(row)}\n{','.join(map(str, row.values()))}\n".encode()
+    pictures, _ = TWO.inputs(song)
+    expected = models.load(two_input_model, "h5")([np.zeros((3, 58)), pictures]).mean(axis=0)
+    np.testing.assert_allclose(ask(two_input_model, TWO, song, csv), [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Picture(height=24, width=33), r"^recipe.inputs\[0\]: it makes \[24, 33, 1\], .* \[24, 32, 1\]"),
+        (Picture(height=24, width=32), "^recipe.labels: there are 1, .* 3 numbers"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused_before_there_is_a_song(
+    picture_model: Path, given: Picture, said: str
+) -> None:
+    """By its key, with what the model takes."""
+    inspect(picture_model, Recipe(model_inputs=[Picture(height=24, width=32)], labels=list("abc")))
+    with pytest.raises(Unprocessable, match=said):
+        inspect(picture_model, Recipe(model_inputs=[given], labels=["a"]))

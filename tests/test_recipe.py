@@ -162,7 +162,7 @@ MESH_JSON = {"kind": "mesh", "height": 288, "width": 432, "box": [54, 34, 388, 2
         ),
         (with_(windows={"length": 3, "hop": 3, "combine": "median"}), "recipe.windows.combine must be one of"),
         (with_(windows={"length": 0.05, "hop": 3}), r"recipe.inputs\[0\].n_fft must be at most .* 1102 samples"),
-        (with_input(n_mels=0), r"recipe.inputs\[0\].n_mels must be from 1 to 1024, not 0"),
+        (with_input(n_mels=0), r"recipe.inputs\[0\].n_mels must be from 1 to 512, not 0"),
         (with_input(n_mel=128), r"recipe.inputs\[0\].n_mel is not a key here"),
         (with_input(hop_length=0), r"recipe.inputs\[0\].hop_length must be from 1"),
         (with_input(fmax=20_000), r"recipe.inputs\[0\].fmax must be at most half of sound.sr, 11025"),
