@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from spectrogram_predictor import audio, features, pictures, spectra
 from spectrogram_predictor.columns import GTZAN_COLUMNS
 from spectrogram_predictor.errors import BadRequest, Unprocessable
-from spectrogram_predictor.kinds import Shape
+from spectrogram_predictor.kinds import MAX_VALUES, Shape
 from spectrogram_predictor.spectra import N_MELS
 
 HOP_LENGTH = 1024
-
-MAX_VALUES = 2**26
-"""Most numbers that the pictures of one question may be, together: 268 MB as float32."""
 
 _LONGEST = 1 + int(audio.MAX_DURATION_S * audio.SR) // HOP_LENGTH
 

@@ -11,14 +11,25 @@ from numpy.typing import NDArray
 from spectrogram_predictor import audio, features, pictures, spectra
 from spectrogram_predictor.audio import Waveform
 from spectrogram_predictor.errors import TooLarge, Unprocessable
-from spectrogram_predictor.kinds import Features, Framed, Image, Input, Mfcc, MinMax, Picture, Spectral, Standard
+from spectrogram_predictor.kinds import (
+    MAX_VALUES,
+    Features,
+    Framed,
+    ImageCanvas,
+    Input,
+    Mfcc,
+    MinMax,
+    Picture,
+    Spectral,
+    Standard,
+)
 from spectrogram_predictor.recipe import Recipe, Segment, Windows
 from spectrogram_predictor.spectra import Spectrogram
 
 Array = NDArray[Any]
 
-MAX_VALUES = 2**26
-"""Most numbers that the arrays of one song may be, together, and most of one spectrogram: 268 MB as float32."""
+MAX_WINDOWS = 10_000
+"""Most windows of one song."""
 
 
 def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = None) -> list[Array]:
@@ -27,7 +38,8 @@ def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = 
     data = song if isinstance(song, bytes) else Path(song).read_bytes()
     y = _part(audio.decode(data, sound.sr, sound.channels, sound.res_type), recipe.segment, sound.sr)
     waveforms = _cut_sound(y, recipe.windows, sound.sr)
-    arrays = [_array(given, waveforms, recipe, csv) for given in recipe.model_inputs]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+        arrays = [_array(given, waveforms, recipe, csv) for given in recipe.model_inputs]
     counts = {len(array) for array in arrays}
     if len(counts) > 1:
         raise Unprocessable(f"recipe.windows: the inputs have different numbers of them, {sorted(counts)}")
@@ -54,12 +66,16 @@ def _cut(values: Array, length: int, hop: int, windows: Windows, fill: float) ->
     """Cut along the last axis."""
     size = values.shape[-1]
     whole = 1 + (size - length) // hop if size >= length else 0
-    count = whole + (windows.pad and whole * hop < size)
+    covered = (whole - 1) * hop + length if whole else 0
+    count = whole + (windows.pad and max(covered, whole * hop) < size)
     if not count:
         raise Unprocessable(
             f"the song is too short: there is no window of {windows.length:g} {windows.unit} in it"
         )
-    for number in range(min(count, windows.most or count)):
+    count = min(count, windows.most or count)
+    if count > MAX_WINDOWS:
+        raise TooLarge(f"the song has {count} windows; the most is {MAX_WINDOWS}")
+    for number in range(count):
         yield _fit(values[..., number * hop : number * hop + length], length, fill)
 
 
@@ -72,12 +88,11 @@ def _fit(values: Array, length: int, fill: float) -> Array:
 
 
 def _array(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes | None) -> Array:
-    made = [_finished(given, values) for values in _values(given, waveforms, recipe, csv)]
-    shapes = {values.shape for values in made}
-    if len(shapes) > 1:
-        raise Unprocessable("recipe.windows: they are of different sizes")
-    if len(made) * made[0].size > MAX_VALUES:
-        raise TooLarge(f"recipe.windows: {len(made)} of them are more than {MAX_VALUES} numbers")
+    made: list[Array] = []
+    for values in _values(given, waveforms, recipe, csv):
+        made.append(_finished(given, values))
+        if len(made) * made[0].size > MAX_VALUES:
+            raise TooLarge(f"the song's windows are more than {MAX_VALUES} numbers")
     return np.stack(made)
 
 
@@ -115,15 +130,18 @@ def spectrogram(given: Spectral, y: Waveform, sr: int) -> Spectrogram:
     -------
     S : np.ndarray [shape=(n_mels, 1 + n // hop_length), dtype=float32]
     """
-    if given.n_mels * (1 + len(y) // given.hop_length) > MAX_VALUES:
-        raise TooLarge(f"the song has more than {MAX_VALUES} mel bands and frames")
+    values = given.n_mels * (1 + len(y) // given.hop_length)
+    if values > MAX_VALUES:
+        raise TooLarge(f"the song's spectrogram is {values} numbers; the most is {MAX_VALUES}")
     S = spectra.mel(
         y, sr, given.n_fft, given.hop_length, given.n_mels, given.fmin, given.fmax, given.power, given.pad_mode
     )
-    if given.db is None:
-        return S
     if given.db == "amplitude":
         np.square(S, out=S)
+    if not np.isfinite(S).all():
+        raise Unprocessable("the song is too loud: its spectrogram is not finite")
+    if given.db is None:
+        return S
     ref = float(S.max()) if given.ref == "max" else given.ref ** (2 if given.db == "amplitude" else 1)
     return spectra.decibels(S, ref, given.top_db)
 
@@ -175,7 +193,7 @@ def draw(given: Picture, y: Waveform, sr: int) -> pictures.Picture:
 def _on_canvas(given: Picture, levels: pictures.Levels) -> pictures.Picture:
     """Draw what is inside the crop."""
     canvas = given.canvas
-    if isinstance(canvas, Image):
+    if isinstance(canvas, ImageCanvas):
         size = (canvas.height, canvas.width)
         return pictures.image(levels, *size, canvas.cmap, given.crop, canvas.matplotlib)
     if canvas:
@@ -190,9 +208,9 @@ def _on_canvas(given: Picture, levels: pictures.Levels) -> pictures.Picture:
 
 def _finished(given: Input, values: Array) -> Array:
     """Scale the numbers, and lay them out."""
+    values = _scaled(given, values).astype(given.dtype)
     if not np.isfinite(values).all():
-        raise Unprocessable("the song is too loud: its spectrogram is not finite")
-    values = _scaled(given, values.astype(np.float64 if given.scaling else given.dtype)).astype(given.dtype)
+        raise Unprocessable(f"the song is too loud: its numbers are not finite as {given.dtype}")
     if isinstance(given, Framed) and given.layout == "time-major":
         values = values.T
     if given.channels and values.ndim < len(given.shape(None)):
@@ -204,6 +222,7 @@ def _scaled(given: Input, values: Array) -> Array:
     scaling = given.scaling
     if scaling is None:
         return values
+    values = values.astype(np.float64)
     if isinstance(scaling, Standard):
         mean, scale = (_column(numbers, values.ndim) for numbers in (scaling.mean, scaling.scale))
         return (values - mean) / scale

@@ -12,6 +12,12 @@ from spectrogram_predictor.schema import Among, Document, Length, Within
 
 Shape = tuple[int | None, ...]
 
+MAX_VALUES = 2**26
+"""Most numbers that a song's arrays may be, together: 268 MB as float32."""
+
+MAX_CANVAS = 2**22
+"""Most pixels of a canvas."""
+
 MAX_PIXELS = 2**13
 MAX_BINS = 2**16
 
@@ -19,6 +25,7 @@ Positive = Annotated[float, Within(1e-300, 1e300)]
 Pixels = Annotated[int, Within(1, MAX_PIXELS)]
 Numbers = float | Annotated[tuple[float, ...], Length(1, MAX_BINS)]
 Scales = Positive | Annotated[tuple[Positive, ...], Length(1, MAX_BINS)]
+Colours = Literal["Greys", "gray", "gray_r", "inferno", "magma", "plasma", "viridis"]
 Column = Annotated[str, Among(GTZAN_COLUMNS, "a column of the public GTZAN table")]
 
 
@@ -103,8 +110,8 @@ class Spectral(_Input):
     Parameters
     ----------
     n_fft, hop_length, n_mels, fmin, fmax, power, pad_mode
-        As in ``librosa.feature.melspectrogram``; librosa continued a song by reflection before 0.10, with zeros
-        since.
+        As in ``librosa.feature.melspectrogram``, which continued a song by reflection before 0.9, and does with
+        zeros since.
     db : "power", "amplitude" or None
         ``power_to_db``, ``amplitude_to_db``, or no decibels.
     ref : float > 0 or "max"
@@ -115,7 +122,7 @@ class Spectral(_Input):
 
     n_fft: Annotated[int, Within(16, 2**16)] = 2048
     hop_length: Annotated[int, Within(1, 2**16)] = 512
-    n_mels: Annotated[int, Within(1, 1024)] = 128
+    n_mels: Annotated[int, Within(1, 512)] = 128
     fmin: Annotated[float, Within(0, 96_000)] = 0.0
     fmax: Annotated[float, Within(1, 96_000)] | None = None
     power: Literal[1, 2] = 2
@@ -188,7 +195,7 @@ class Mfcc(Framed):
     """
 
     kind: Literal["mfcc"] = "mfcc"
-    n_mfcc: Annotated[int, Within(1, 1024)] = 20
+    n_mfcc: Annotated[int, Within(1, 512)] = 20
 
     @property
     def bins(self) -> int:
@@ -203,7 +210,7 @@ class Mfcc(Framed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image(Document):
+class ImageCanvas(Document):
     """``imshow(levels, aspect="auto", cmap=...)`` over a whole canvas.
 
     Parameters
@@ -219,12 +226,16 @@ class Image(Document):
     kind: Literal["image"] = "image"
     height: Pixels = 480
     width: Pixels = 640
-    cmap: Literal["Greys", "gray", "gray_r", "inferno", "magma", "plasma", "viridis"] = "viridis"
+    cmap: Colours = "viridis"
     matplotlib: Literal["3.3", "3.10", "3.11"] = "3.10"
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield what does not go together."""
+        yield from _faults_of_canvas(self.height, self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mesh(Document):
+class MeshCanvas(Document):
     """``pcolormesh(levels, cmap=...)`` in axes on a white canvas, as ``librosa.display.specshow`` draws.
 
     Parameters
@@ -245,15 +256,17 @@ class Mesh(Document):
     height: Pixels
     width: Pixels
     box: tuple[float, float, float, float]
-    cmap: Literal["Greys", "gray", "gray_r", "inferno", "magma", "plasma", "viridis"] = "viridis"
+    cmap: Colours = "viridis"
     snap: bool = True
     frame: bool = True
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield what does not go together."""
+        yield from _faults_of_canvas(self.height, self.width)
         left, top, right, bottom = self.box
-        if not (0 <= left < right <= self.width - 1 and 0 <= top < bottom <= self.height - 1):
-            yield "box", "must be left, top, right, bottom, inside of the canvas"
+        # The frame is drawn on the pixels after the axes.
+        if not (0 <= left < right <= self.width - self.frame and 0 <= top < bottom <= self.height - self.frame):
+            yield "box", "must be left, top, right, bottom, inside of the canvas, with the frame if there is one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +277,7 @@ class Picture(Spectral):
     ----------
     flip, invert : bool
         Turn the levels over, so that low frequencies are at the bottom; make loud dark.
-    canvas : Image, Mesh or None
+    canvas : ImageCanvas, MeshCanvas or None
         What it is drawn on; None for one pixel a bin and frame, in grey.
     mode : "L" or "RGB"
         Grey as PIL makes it, or colours, which need 3 channels.
@@ -280,7 +293,7 @@ class Picture(Spectral):
     channels: Literal[0, 1, 3] = 1
     flip: bool = True
     invert: bool = False
-    canvas: Image | Mesh | None = None
+    canvas: ImageCanvas | MeshCanvas | None = None
     mode: Literal["L", "RGB"] = "L"
     crop: Annotated[tuple[int, int, int, int], Length(4, 4)] | None = None
     height: Pixels | None = None
@@ -331,6 +344,11 @@ class Features(_Input):
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield what does not go together."""
         yield from self._faults_of_scaling(len(self.columns))
+
+
+def _faults_of_canvas(height: int, width: int) -> Iterator[tuple[str, str]]:
+    if height * width > MAX_CANVAS:
+        yield "height", f"and width must be at most {MAX_CANVAS} pixels together, not {height * width}"
 
 
 Input = Picture | Mel | Mfcc | Features

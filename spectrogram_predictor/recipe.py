@@ -8,6 +8,7 @@ import functools
 import hashlib
 import importlib.resources
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from spectrogram_predictor import schema
 from spectrogram_predictor.errors import BadRequest, Unprocessable
-from spectrogram_predictor.kinds import Features, Framed, Input, Shape, Spectral
+from spectrogram_predictor.kinds import MAX_VALUES, Features, Framed, Input, Shape, Spectral
 from spectrogram_predictor.schema import Document, Fault, Length, Matching, Within
 
 if TYPE_CHECKING:
@@ -148,7 +149,9 @@ class Recipe(Document):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield what does not go together."""
-        for number, given in enumerate(self.model_inputs):
+        for number, (given, shape) in enumerate(zip(self.model_inputs, self.shapes, strict=True)):
+            if math.prod(size or 1 for size in shape) > MAX_VALUES:
+                yield f"inputs[{number}]", f"must be at most {MAX_VALUES} numbers; it is of shape {list(shape)}"
             for key, said in self._faults_of_input(given):
                 yield f"inputs[{number}].{key}", said
 
@@ -158,6 +161,8 @@ class Recipe(Document):
             for key, value in (("fmax", given.fmax or highest), ("fmin", given.fmin)):
                 if value > highest:
                     yield key, f"must be at most half of sound.sr, {highest:g}, not {value:g}"
+            if self._samples is not None and given.n_fft > self._samples:
+                yield "n_fft", f"must be at most what is looked at, {self._samples} samples, not {given.n_fft}"
         in_frames = self.windows is not None and self.windows.unit == "frames"
         if in_frames and (not isinstance(given, Framed) or given.statistics):
             yield "kind", "cannot be cut into windows of frames: it has none"
@@ -220,10 +225,17 @@ class Recipe(Document):
     def _frames(self, given: Input) -> int | None:
         if self.windows and self.windows.unit == "frames":
             return int(self.windows.length)
-        seconds = self.windows.length if self.windows else self.segment.seconds if self.segment.pad else None
-        if seconds is None or not isinstance(given, Spectral):
+        # A part may be shorter than it should be, a window is not.
+        if self._samples is None or not (self.windows or self.segment.pad) or not isinstance(given, Spectral):
             return None
-        return 1 + round(seconds * self.sound.sr) // given.hop_length
+        return 1 + (self._samples - given.n_fft % 2) // given.hop_length
+
+    @property
+    def _samples(self) -> int | None:
+        """How many samples are looked at together, at most."""
+        in_seconds = self.windows and self.windows.unit == "seconds"
+        seconds = self.windows.length if self.windows and in_seconds else self.segment.seconds
+        return None if seconds is None else round(seconds * self.sound.sr)
 
     def check_model(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Accept a model that takes what this recipe makes.

@@ -151,18 +151,19 @@ def mel(
     if len(y) < n_fft:
         raise Unprocessable(f"the song is too short: {len(y) / sr:.3f} s, at least {n_fft / sr:.3f} s are needed")
     filters = mel_filters(sr, n_fft, n_mels, fmin, fmax)
-    S: Spectrogram = np.empty((n_mels, 1 + len(y) // hop_length), np.float32)
+    S: Spectrogram = np.empty((n_mels, 1 + (len(y) - n_fft % 2) // hop_length), np.float32)
     for first in range(0, S.shape[1], _MEL_BLOCK):
         part = S[:, first : first + _MEL_BLOCK]
-        samples = _around(y, first * hop_length, (first + part.shape[1] - 1) * hop_length, n_fft // 2, pad_mode)
+        samples = _samples(y, first * hop_length, part.shape[1], n_fft, hop_length, pad_mode)
         frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop_length]
         part[:] = filters @ _power(frames, power, dtype).T
     return S
 
 
-def _around(y: Waveform, first: int, last: int, half: int, pad_mode: PadMode) -> Waveform:
-    """Cut out samples from half a window before the first to half a window after the last."""
-    begin, end = first - half, last + half
+def _samples(y: Waveform, first: int, frames: int, n_fft: int, hop_length: int, pad_mode: PadMode) -> Waveform:
+    """Cut out what so many frames cover, the first of which is centred on a sample."""
+    begin = first - n_fft // 2
+    end = begin + (frames - 1) * hop_length + n_fft
     # What is reflected is not repeated: one sample more is needed.
     near, far = max(begin - 1, 0), min(end + 1, len(y))
     if near <= begin and end <= far:

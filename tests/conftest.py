@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from spectrogram_predictor import Recipe
 from spectrogram_predictor.certificates import make_self_signed
+from spectrogram_predictor.registry import Registration, Terms
 from tests.live import Live
 
 MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -167,3 +169,36 @@ def peak_bytes(call: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def changed(given: Recipe, path: str, value: Any) -> Recipe:
+    """Return a recipe with one of its parameters changed."""
+    mapping = given.to_mapping()
+    *outer, last = path.split(".")
+    at: Any = mapping
+    for key in outer:
+        at = at[int(key) if key.isdigit() else key]
+    assert at[last] != value
+    at[last] = value
+    return Recipe.from_json(mapping)
+
+
+def terms(digest: str, recipe: Recipe | None = None) -> Terms:
+    """Return what a model with this recipe is served under."""
+    return Terms(Registration(digest, recipe=recipe).to_json())
+
+
+def inspect(model: Path, recipe: Recipe | None = None) -> dict[str, Any]:
+    """Load a model file and say what it is, as a worker does."""
+    from spectrogram_predictor import engine
+
+    digest = sha256(model)
+    return engine.inspect(model, digest, model.suffix.removeprefix("."), terms(digest, recipe))
+
+
+def ask(model: Path, recipe: Recipe | None, song: bytes, csv: bytes | None = None) -> np.ndarray:
+    """Ask a model file about a song, as a worker does."""
+    from spectrogram_predictor import engine
+
+    digest, format_ = sha256(model), model.suffix.removeprefix(".")
+    return np.array(engine.predict(model, digest, format_, terms(digest, recipe), song, csv))

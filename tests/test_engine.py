@@ -1,25 +1,21 @@
 """What a worker does with a model's file, and what it keeps of it."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from spectrogram_predictor import engine, models, predictor
+from spectrogram_predictor import Features, Mel, Picture, Recipe, Standard, Windows, engine, models, predictor
+from spectrogram_predictor.columns import GTZAN_COLUMNS
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import ModelNotFound, OutOfService, StorageUnavailable, Unprocessable
 from spectrogram_predictor.golden import Golden
-from spectrogram_predictor.kinds import Mel
-from spectrogram_predictor.recipe import Recipe, Windows
 from spectrogram_predictor.registry import Registration, Terms
 from spectrogram_predictor.workers import WorkerPool
-from tests.conftest import build_model, csv_row, sha256
-
-
-def terms(digest: str, *golden: Golden, files: Mapping[str, Path] | None = None) -> Terms:
-    return Terms(Registration(digest, golden=golden).to_json(), files or {})
+from tests.conftest import ask, build_model, csv_row, inspect, sha256, terms
 
 
 @pytest.fixture
@@ -30,7 +26,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 WINDOWS = Recipe(
-    model_inputs=(Mel(n_mels=8, frames=4, channels=1),), windows=Windows(length=0.1, hop=0.02, combine="vote")
+    model_inputs=[Mel(n_mels=8, frames=4, channels=1)], windows=Windows(length=0.1, hop=0.02, combine="vote")
 )
 
 
@@ -52,7 +48,6 @@ def test_a_song_s_windows_are_predicted_some_at_a_time(
     """However long the song, the model's memory is that of so many; the answer is that of all."""
     (arrays,) = WINDOWS.inputs(song)
     assert len(arrays) > 60
-    digest = sha256(window_model)
     expected = WINDOWS.combine(models.load(window_model, "keras")([arrays]))
     sizes: list[int] = []
     call = models.Model.__call__
@@ -60,8 +55,7 @@ def test_a_song_s_windows_are_predicted_some_at_a_time(
         models.Model, "__call__", lambda self, inputs: sizes.append(len(inputs[0])) or call(self, inputs)
     )
     monkeypatch.setattr(engine, "MAX_BATCH", 20)
-    under = Terms(Registration(digest, recipe=WINDOWS).to_json())
-    answer = engine.predict(window_model, digest, "keras", under, song, None)
+    answer = ask(window_model, WINDOWS, song)
     np.testing.assert_allclose(answer, expected, atol=1e-6)
     assert max(sizes) == 20
     assert sum(sizes) == len(arrays)
@@ -94,7 +88,7 @@ def test_a_file_that_cannot_be_read_says_nothing_of_a_model(tmp_path: Path) -> N
         engine.inspect(tmp_path / "none", "0" * 64, "h5", terms("0" * 64))
 
 
-def ask(path: Path, digest: str, song: bytes) -> list[Any]:
+def ask_seven(path: Path, digest: str, song: bytes) -> list[Any]:
     return engine.predict(path, digest, "keras", terms(digest), song, csv_row([0.5] * 7))
 
 
@@ -110,15 +104,15 @@ def test_the_least_recently_used_model_leaves(
         model.set_weights([weights + number for weights in model.get_weights()])
         model.save(path)
     a, b, c = [(path, sha256(path)) for path in paths]
-    first = ask(*a, song)
+    first = ask_seven(*a, song)
     for one in (b, a, c):
-        ask(*one, song)
+        ask_seven(*one, song)
     for path in paths:
         path.unlink()
-    assert ask(*a, song) == first
-    assert np.shape(ask(*c, song)) == (1, 10)
+    assert ask_seven(*a, song) == first
+    assert np.shape(ask_seven(*c, song)) == (1, 10)
     with pytest.raises(ModelNotFound):
-        ask(*b, song)
+        ask_seven(*b, song)
 
 
 def resident_bytes(pid: int) -> int:
@@ -152,6 +146,50 @@ def test_a_model_that_left_leaves_no_memory_behind(tmp_path: Path, song: bytes, 
     assert held[-1] - held[2] < 64 * 2**20
 
 
+TWO = Recipe(
+    model_inputs=[
+        Picture(height=24, width=32),
+        Features(columns=GTZAN_COLUMNS, scaling=Standard(mean=[1] * 58, scale=[2] * 58)),
+    ],
+    windows=Windows(length=1, hop=0.5),
+)
+
+
+def test_a_recipe_says_what_a_model_gets(two_input_model: Path, song: bytes) -> None:
+    """Whatever the order of either; the answers to the windows become one."""
+    pictures, features = TWO.inputs(song)
+    assert len(pictures) == 3
+    expected = models.load(two_input_model, "h5")([features, pictures]).mean(axis=0)
+    for given in (TWO, dataclasses.replace(TWO, model_inputs=TWO.model_inputs[::-1])):
+        assert [item["name"] for item in inspect(two_input_model, given)["inputs"]] == ["feat", "img"]
+        np.testing.assert_allclose(ask(two_input_model, given, song), [expected], rtol=1e-6)
+
+
+def test_a_client_s_csv_is_scaled_as_the_recipe_says(two_input_model: Path, song: bytes) -> None:
+    """It is what the client measured; by name, whatever else is in it."""
+    row = {"other": 9.0, **dict.fromkeys(reversed(GTZAN_COLUMNS), 1.0)}
+    csv = f"{','.join(row)}\n{','.join(map(str, row.values()))}\n".encode()
+    pictures, _ = TWO.inputs(song)
+    expected = models.load(two_input_model, "h5")([np.zeros((3, 58)), pictures]).mean(axis=0)
+    np.testing.assert_allclose(ask(two_input_model, TWO, song, csv), [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Picture(height=24, width=33), r"^recipe.inputs\[0\]: it makes \[24, 33, 1\], .* \[24, 32, 1\]"),
+        (Picture(height=24, width=32), "^recipe.labels: there are 1, .* 3 numbers"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused_before_there_is_a_song(
+    picture_model: Path, given: Picture, said: str
+) -> None:
+    """By its key, with what the model takes."""
+    inspect(picture_model, Recipe(model_inputs=[Picture(height=24, width=32)], labels=list("abc")))
+    with pytest.raises(Unprocessable, match=said):
+        inspect(picture_model, Recipe(model_inputs=[given], labels=["a"]))
+
+
 class Shelf:
     """A model with a song, its row of features, and what it answers."""
 
@@ -164,14 +202,14 @@ class Shelf:
         self.files = {sha256(content): folder / sha256(content) for content in (song, self.csv)}
         for content in (song, self.csv):
             self.files[sha256(content)].write_bytes(content)
-        self.answer = self.ask(terms(self.digest))
+        self.answer = self.ask(self.terms())
 
     def golden(self, difference: float = 0.0, **fields: Any) -> Golden:
         expected = (np.array(self.answer[0]) + difference).tolist()
         return Golden(**{"song": sha256(self.song), "csv": sha256(self.csv), "expected": expected, **fields})
 
     def terms(self, *golden: Golden) -> Terms:
-        return terms(self.digest, *golden, files=self.files)
+        return Terms(Registration(self.digest, golden=golden).to_json(), self.files)
 
     def ask(self, terms: Terms) -> list[Any]:
         return engine.predict(self.path, self.digest, "keras", terms, self.song, self.csv)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from spectrogram_predictor import audio, inputs, pictures
 from spectrogram_predictor.errors import Unprocessable
-from spectrogram_predictor.kinds import Image as Canvas
+from spectrogram_predictor.kinds import ImageCanvas
 from spectrogram_predictor.recipe import named
 
 BOX = (54, 34.56, 388.8, 252)
@@ -23,7 +23,7 @@ BOX = (54, 34.56, 388.8, 252)
 def genreml_2020(y: np.ndarray, matplotlib: pictures.Release = "3.3", **changes: Any) -> pictures.Picture:
     """Draw as the recipe of this name says, like a release of matplotlib."""
     [given] = named("genreml-2020").model_inputs
-    canvas = Canvas(cmap="Greys", matplotlib=matplotlib)
+    canvas = ImageCanvas(cmap="Greys", matplotlib=matplotlib)
     return inputs.draw(dataclasses.replace(given, canvas=canvas, **changes), y, 22050)
 
 

@@ -1,10 +1,8 @@
 """The numbers that come out are the ones that the notebook gave, or the model is not served."""
 
-import copy
 import io
 import json
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +11,45 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from spectrogram_predictor import Recipe
+from spectrogram_predictor import Mel, Recipe, Segment, Standard, Windows
 from spectrogram_predictor.client import Refused
-from tests.conftest import b64
+from tests.conftest import b64, changed
 from tests.live import Live
+from tests.test_goldens import RECIPES, model_file
+from tests.test_goldens import song as song_of
 
 Known = tuple[Path, NDArray[Any]]
 
-RECIPE: dict[str, Any] = {
-    "sound": {"sr": 22050},
-    "segment": {"part": "first", "seconds": 2.5},
-    "windows": {"length": 1.0, "hop": 0.5, "combine": "mean"},
-    "inputs": [
-        {
-            "kind": "mel",
-            "hop_length": 512,
-            "n_mels": 44,
-            "frames": 44,
-            "ref": "max",
-            "channels": 1,
-            "scaling": {"kind": "standard", "mean": -40.0, "scale": 20.0},
-        }
-    ],
-}
+RECIPE = Recipe(
+    segment=Segment(part="first", seconds=2.5),
+    windows=Windows(length=1.0, hop=0.5),
+    model_inputs=[Mel(n_mels=44, frames=44, ref="max", channels=1, scaling=Standard(mean=-40, scale=20))],
+)
 """As square as a spectrogram can be: a transposed one fits, and only the numbers tell."""
 
-INPUT = ("inputs", 0)
-
 OFF_BY_ONE = {
-    "sr": (("sound", "sr"), 16000),
-    "channels": (("sound", "channels"), "first"),
-    "part": (("segment", "part"), "middle"),
-    "seconds": (("segment", "seconds"), 1.6),
-    "window length": (("windows", "length"), 0.9),
-    "window hop": (("windows", "hop"), 0.3),
-    "most": (("windows", "most"), 1),
-    "combine": (("windows", "combine"), "max"),
-    "hop_length": ((*INPUT, "hop_length"), 256),
-    "n_fft": ((*INPUT, "n_fft"), 1024),
-    "fmin": ((*INPUT, "fmin"), 50.0),
-    "fmax": ((*INPUT, "fmax"), 8000.0),
-    "power": ((*INPUT, "power"), 1),
-    "db": ((*INPUT, "db"), "amplitude"),
-    "no db": ((*INPUT, "db"), None),
-    "ref": ((*INPUT, "ref"), 1.0),
-    "top_db": ((*INPUT, "top_db"), 40.0),
-    "layout": ((*INPUT, "layout"), "time-major"),
-    "missing scaler": ((*INPUT, "scaling"), None),
-    "another scaler": ((*INPUT, "scaling", "mean"), -41.0),
-    "kind of scaler": ((*INPUT, "scaling"), {"kind": "zscore"}),
+    "sr": ("sound.sr", 16000),
+    "channels": ("sound.channels", "first"),
+    "part": ("segment.part", "middle"),
+    "seconds": ("segment.seconds", 1.6),
+    "window length": ("windows.length", 0.9),
+    "window hop": ("windows.hop", 0.3),
+    "most": ("windows.most", 1),
+    "combine": ("windows.combine", "max"),
+    "hop_length": ("inputs.0.hop_length", 256),
+    "n_fft": ("inputs.0.n_fft", 1024),
+    "fmin": ("inputs.0.fmin", 50.0),
+    "fmax": ("inputs.0.fmax", 8000.0),
+    "power": ("inputs.0.power", 1),
+    "db": ("inputs.0.db", "amplitude"),
+    "no db": ("inputs.0.db", None),
+    "ref": ("inputs.0.ref", 1.0),
+    "top_db": ("inputs.0.top_db", 40.0),
+    "layout": ("inputs.0.layout", "time-major"),
+    "missing scaler": ("inputs.0.scaling", None),
+    "another scaler": ("inputs.0.scaling.mean", -41.0),
+    "kind of scaler": ("inputs.0.scaling", {"kind": "zscore"}),
 }
-
-
-def off(keys: tuple[Any, ...], value: object) -> dict[str, Any]:
-    """Return the recipe with one value changed."""
-    changed = copy.deepcopy(RECIPE)
-    reduce(lambda part, key: part[key], keys[:-1], changed)[keys[-1]] = value
-    return changed
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +75,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, song: bytes) -> Known:
     model = keras.Sequential([layers.Input((44, 44, 1)), *inner])
     path = tmp_path_factory.mktemp("skew") / "model.keras"
     model.save(path)
-    windows = model.predict(Recipe.from_json(RECIPE).inputs(song)[0], verbose=0)
+    windows = model.predict(RECIPE.inputs(song)[0], verbose=0)
     return path, windows.mean(axis=0)
 
 
@@ -104,7 +84,7 @@ def test_a_recipe_off_by_one_parameter_is_refused(live: Live, model: Known, song
     """The golden tells, whichever it is: the model is not promoted."""
     path, expected = model
     with live.client() as client, pytest.raises(Refused, match=r"golden 1: largest difference 0\.\d") as refused:
-        client.publish(path, off(*OFF_BY_ONE[parameter]), golden=[(song, expected)])
+        client.publish(path, changed(RECIPE, *OFF_BY_ONE[parameter]), golden=[(song, expected)])
     assert refused.value.code == "rejected"
 
 
@@ -118,10 +98,10 @@ def test_the_right_recipe_gives_the_notebook_s_numbers_and_stays(
         digest = client.publish(path, RECIPE, golden=[(song, expected)])["hash"]
         np.testing.assert_allclose(client.predict(song, digest), expected[np.newaxis], atol=1e-5)
         with pytest.raises(Refused, match="served as it was registered before: golden 1") as refused:
-            client.register(path, off(*OFF_BY_ONE["hop_length"]))
+            client.register(path, changed(RECIPE, *OFF_BY_ONE["hop_length"]))
         assert refused.value.status == 422
         np.testing.assert_allclose(client.predict(song, digest), expected[np.newaxis], atol=1e-5)
-    damage(live, digest, off(*OFF_BY_ONE["hop_length"]))
+    damage(live, digest, changed(RECIPE, *OFF_BY_ONE["hop_length"]))
     question = {"model_hash": digest, "ext": "wav", "data": b64(song)}
     assert live.post_signed("/prediction", question).json()["code"] == "out_of_service"
     live.stop()
@@ -133,8 +113,28 @@ def test_the_right_recipe_gives_the_notebook_s_numbers_and_stays(
     np.testing.assert_allclose(live.post_signed("/prediction", question).json()["array"], [expected], atol=1e-5)
 
 
-def damage(live: Live, digest: str, recipe: dict[str, Any]) -> None:
+def damage(live: Live, digest: str, recipe: Recipe) -> None:
     """Put another recipe into the storage, past the server."""
     path = live.storage / "registered" / f"{digest}.json"
-    fields = {**json.loads(path.read_bytes()), "recipe": Recipe.from_json(recipe).to_mapping()}
+    fields = {**json.loads(path.read_bytes()), "recipe": recipe.to_mapping()}
     path.write_bytes(json.dumps(fields).encode())
+
+
+@pytest.mark.material
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", RECIPES)
+def test_public_models_are_held_to_their_notebooks(live: Live, name: str, material: Path) -> None:
+    """With goldens from those; the same recipe with another hop is refused."""
+    answers = json.loads((material / "goldens.json").read_text())["models"][name]["pred"]
+    songs = ("rock.00000.wav", "blues.00099.mp3", "gtzan_sample_audio.au")
+    golden = [(song_of(song), answers[song]["probs"]) for song in songs]
+    with live.client() as client:
+        with pytest.raises(Refused, match="golden 1: largest difference"):
+            client.publish(model_file(name), changed(RECIPES[name], "inputs.0.hop_length", 500), golden)
+        state = client.publish(model_file(name), RECIPES[name], golden)
+        assert (state["state"], state["golden"]) == ("promoted", 3)
+        np.testing.assert_allclose(
+            client.predict(song_of("jazz.00000.wav"), state["hash"]),
+            [answers["jazz.00000.wav"]["probs"]],
+            atol=1e-3,
+        )
