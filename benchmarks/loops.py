@@ -25,11 +25,11 @@ def main(which: str, model: str, song: str, csv: str, count: str) -> None:
 
 def _kernel(model: Path, song: bytes, csv: bytes) -> Callable[[], Any]:
     """Decode, picture, model call: what no server can do without."""
-    from spectrogram_predictor import models, recipe
+    from spectrogram_predictor import default, models
 
     models.configure(1)
     loaded = models.load(model, model.suffix.removeprefix("."))
-    return lambda: loaded(recipe.inputs(loaded.shapes, song, csv))
+    return lambda: loaded(default.inputs(loaded.shapes, song, csv))
 
 
 def _original(model: Path, song: bytes, csv: bytes) -> Callable[[], Any]:

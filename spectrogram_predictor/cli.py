@@ -59,10 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     certs.add_argument("folder", nargs="?", default="certs", type=Path)
     publish = add("publish", _publish, "register a model, upload it, and wait until it is served")
     publish.add_argument("model", type=Path)
-    _add_labels(publish)
+    _add_terms(publish)
     register = add("register", _register, "register a model file, or the SHA-256 of one")
     register.add_argument("model", metavar="MODEL|HASH")
-    _add_labels(register)
+    _add_terms(register)
     upload = add("upload", _upload, "upload a registered model")
     upload.add_argument("model", type=Path)
     predict = add("predict", _predict, "ask a model about a song")
@@ -110,14 +110,44 @@ def _add_connection(command: argparse.ArgumentParser) -> None:
     group.add_argument("--insecure", action="store_true", help="do not check the server's certificate")
 
 
-def _add_labels(command: argparse.ArgumentParser) -> None:
+def _add_terms(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--labels",
-        type=lambda text: text.split(","),
-        default=[],
-        metavar="A,B,...",
-        help="names of the outputs",
+        "--recipe", metavar="FILE|NAME", help="how a song becomes the model's inputs: its JSON, or a shipped one"
     )
+    command.add_argument(
+        "--golden",
+        type=_golden,
+        action="append",
+        metavar="SONG=FILE",
+        help="a song whose answer is known, and a JSON file with it, as predict --json prints; repeatable",
+    )
+    command.add_argument(
+        "--labels", type=lambda text: text.split(","), metavar="A,B,...", help="names of the outputs"
+    )
+
+
+def _golden(text: str) -> tuple[Path, Path]:
+    song, equals, answer = text.rpartition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"takes a song and its answer, SONG=FILE, not {text!r}")
+    return Path(song), Path(answer)
+
+
+def _terms(options: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Return recipe, goldens and labels as the client takes them; None for what is not mentioned."""
+    recipe = options.recipe
+    if recipe and Path(recipe).is_file():
+        recipe = Path(recipe)
+    golden = options.golden and [(song, _expected(answer)) for song, answer in options.golden]
+    return recipe, golden, options.labels
+
+
+def _expected(path: Path) -> Any:
+    try:
+        answer = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is no answer in JSON: {error}") from error
+    return answer.get("array") if isinstance(answer, dict) else answer
 
 
 def _client(options: argparse.Namespace) -> Any:
@@ -190,13 +220,13 @@ def _certs(options: argparse.Namespace) -> None:
 
 def _publish(options: argparse.Namespace) -> None:
     with _client(options) as client, _progress(options.model.name) as progress:
-        state = client.publish(options.model, options.labels, progress=progress)
+        state = client.publish(options.model, *_terms(options), progress=progress)
     print(state["hash"])
 
 
 def _register(options: argparse.Namespace) -> None:
     with _client(options) as client:
-        print(client.register(options.model, options.labels))
+        print(client.register(options.model, *_terms(options)))
 
 
 def _upload(options: argparse.Namespace) -> None:
@@ -288,11 +318,31 @@ def _is_row(array: Sequence[Any]) -> bool:
 def _draw(song: Path, state: dict[str, Any], target: Path) -> None:
     from PIL import Image
 
-    from spectrogram_predictor import audio, recipe
+    from spectrogram_predictor import audio, default
 
+    if "recipe" in state:
+        Image.fromarray(_seen(song, state["recipe"])).save(target)
+        return
     shapes = [tuple(item["shape"]) for item in state["inputs"]]
-    height, width = next((shape[:2] for shape in shapes if recipe.takes_picture(shape)), (None, None))
-    Image.fromarray(audio.picture(audio.decode(song.read_bytes()), height, width)).save(target)
+    height, width = next((shape[:2] for shape in shapes if default.takes_picture(shape)), (None, None))
+    Image.fromarray(default.picture(audio.decode(song.read_bytes()), height, width)).save(target)
+
+
+def _seen(song: Path, fields: dict[str, Any]) -> Any:
+    """Return the first picture or spectrogram that a recipe makes of a song, with levels from 0 to 255."""
+    import numpy as np
+
+    from spectrogram_predictor.recipe import Recipe
+
+    recipe = Recipe.from_json(fields)
+    made = zip(recipe.model_inputs, recipe.inputs(song), strict=True)
+    found = next((one for one in made if one[0].kind != "features" and one[1].ndim > 2), None)
+    if found is None:
+        raise ValueError("the model takes no picture")
+    given, (array, *_) = found
+    if given.kind != "picture" or given.scaling:
+        array = np.interp(array, (array.min(), array.max()), (0, 255)).round()
+    return np.squeeze(array, -1).astype(np.uint8) if array.shape[-1] == 1 else array.astype(np.uint8)
 
 
 @contextmanager

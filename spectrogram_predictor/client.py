@@ -9,13 +9,15 @@ Imports nothing of the server, and nothing heavy.
 
 import base64
 import hashlib
+import json
 import os
 import ssl
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import httpx
 import itsdangerous
@@ -56,6 +58,27 @@ class Refused(ClientError):
         self.status = status
         self.code = code
         self.message = message
+
+
+class Golden(NamedTuple):
+    """A song whose answer is known.
+
+    Attributes
+    ----------
+    song : path or bytes
+        The song's file.
+    expected : array-like
+        What the model must answer to it, with or without its batch of one.
+    csv : bytes or str, optional
+        The row of features that belongs to it, for models that take one.
+    tolerance : float >= 0, optional
+        The largest difference of one number that is no mismatch; the server's is 0.001.
+    """
+
+    song: Path | str | bytes
+    expected: Any
+    csv: bytes | str | None = None
+    tolerance: float | None = None
 
 
 class Client:
@@ -107,20 +130,42 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def register(self, model: Path | str, labels: Sequence[str] = ()) -> str:
+    def register(
+        self,
+        model: Path | str,
+        recipe: Any = None,
+        golden: Iterable[tuple[Any, ...]] | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> str:
         """Register a model file, or a digest; return the digest.
+
+        What is None stays as it was registered before, if it was.
 
         Parameters
         ----------
         model : path or str
             The file, or its SHA-256 in 64 hexadecimal digits.
-        labels : sequence of str
+        recipe : Recipe, mapping, path or str, optional
+            How a song becomes the model's inputs: a `Recipe`, its JSON as a mapping or in a file, or the name of
+            one that is shipped.
+        golden : iterable of tuple, optional
+            Songs whose answers are known: pairs of a song and what the model must answer to it, or `Golden`.
+        labels : sequence of str, optional
             Names of the model's outputs, in order.
+
+        Raises
+        ------
+        Refused
+            The server does not want it, or serves the model already and it does not pass under these terms.
         """
         sha256 = model if isinstance(model, str) and is_sha256(model) else digest(Path(model))
         body: dict[str, Any] = {"hash": sha256}
-        if labels:
+        if labels is not None:
             body["labels"] = list(labels)
+        if recipe is not None:
+            body["recipe"] = _recipe(recipe)
+        if golden is not None:
+            body["golden"] = [_golden(Golden(*one)) for one in golden]
         self._signed("/registermodelhash", body)
         return sha256
 
@@ -139,8 +184,10 @@ class Client:
 
     def publish(
         self,
-        model: Path | str,
-        labels: Sequence[str] = (),
+        model: Any,
+        recipe: Any = None,
+        golden: Iterable[tuple[Any, ...]] | None = None,
+        labels: Sequence[str] | None = None,
         *,
         progress: Progress | None = None,
         timeout_s: float = 300.0,
@@ -149,28 +196,34 @@ class Client:
 
         What the server has already is not sent again.
 
+        Parameters
+        ----------
+        model : path, str or Keras model
+            The file; or a live model, which is saved to a temporary one. As Keras writes the time into it, that is
+            another file, and so another model, each time.
+        recipe, golden, labels
+            As for `register`.
+        progress : callable, optional
+            Watches the upload.
+        timeout_s : float > 0
+            How long to wait.
+
         Raises
         ------
         Refused
-            With code ``rejected`` if the server does not want the file, with its reason.
+            With code ``rejected`` if the server does not want the file, with its reason: a layer that is not one
+            of Keras's own, a recipe that does not fit, a golden that the model does not answer as it must.
         NoAnswer
             It was not promoted within `timeout_s`.
         """
-        sha256 = self.register(model, labels)
-        state = self.model(sha256)
-        if state["state"] != "promoted":
-            self.upload(model, progress)
-        deadline = time.monotonic() + timeout_s
-        while state["state"] == "registered":
-            self.sweep()
-            state = self.model(sha256)
-            if state["state"] == "registered":
-                if time.monotonic() > deadline:
-                    raise NoAnswer(f"{sha256} was sent, but not promoted within {timeout_s:g} s")
-                time.sleep(_POLL_S)
-        if state["state"] == "rejected":
-            raise Refused(415, "rejected", state["reason"])
-        return state
+        if isinstance(model, str | Path):
+            return self._publish(Path(model), recipe, golden, labels, progress, timeout_s)
+        if not hasattr(model, "save"):
+            raise TypeError(f"a model is a file or has a method save; this is of type {type(model).__name__}")
+        with tempfile.TemporaryDirectory(prefix="publish-") as folder:
+            path = Path(folder) / "model.keras"
+            model.save(path)
+            return self._publish(path, recipe, golden, labels, progress, timeout_s)
 
     def predict(self, song: Path | str | bytes, model: str, csv: bytes | str | None = None) -> list[list[float]]:
         """Ask a model about a song.
@@ -189,12 +242,9 @@ class Client:
         array : list of list of float
             The model's output, one row.
         """
-        data = song if isinstance(song, bytes) else Path(song).read_bytes()
-        extension = "" if isinstance(song, bytes) else Path(song).suffix.removeprefix(".")
-        body = {"model_hash": model, "ext": extension, "data": base64.b64encode(data).decode()}
+        body = {"model_hash": model, "ext": _extension(song), "data": _base64(song)}
         if csv is not None:
-            encoded = csv.encode() if isinstance(csv, str) else csv
-            body["csv"] = base64.b64encode(encoded).decode()
+            body["csv"] = _base64(csv.encode() if isinstance(csv, str) else csv)
         array: list[list[float]] = self._signed("/prediction", body)["array"]
         return array
 
@@ -206,6 +256,25 @@ class Client:
     def model(self, sha256: str) -> dict[str, Any]:
         """Return the state of one model."""
         return self._with_token(f"/models/{sha256}")
+
+    def _publish(
+        self, path: Path, recipe: Any, golden: Any, labels: Any, progress: Progress | None, timeout_s: float
+    ) -> dict[str, Any]:
+        sha256 = self.register(path, recipe, golden, labels)
+        state = self.model(sha256)
+        if state["state"] != "promoted":
+            self.upload(path, progress)
+        deadline = time.monotonic() + timeout_s
+        while state["state"] == "registered":
+            self.sweep()
+            state = self.model(sha256)
+            if state["state"] == "registered":
+                if time.monotonic() > deadline:
+                    raise NoAnswer(f"{sha256} was sent, but not promoted within {timeout_s:g} s")
+                time.sleep(_POLL_S)
+        if state["state"] == "rejected":
+            raise Refused(415, "rejected", state["reason"])
+        return state
 
     def _signed(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         content = itsdangerous.Serializer(self._token).dumps(body)
@@ -250,6 +319,46 @@ class _Watched:
         if self._progress:
             self._progress(self._file.tell(), self._size)
         return data
+
+
+def _recipe(recipe: Any) -> Any:
+    if hasattr(recipe, "to_json"):
+        return json.loads(recipe.to_json())
+    if not isinstance(recipe, Path):
+        return recipe
+    try:
+        return json.loads(recipe.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{recipe} is not JSON: {error}") from error
+
+
+def _golden(golden: Golden) -> dict[str, Any]:
+    fields = {"song": _base64(golden.song), "ext": _extension(golden.song), "expected": _numbers(golden.expected)}
+    if golden.csv is not None:
+        fields["csv"] = _base64(golden.csv.encode() if isinstance(golden.csv, str) else golden.csv)
+    if golden.tolerance is not None:
+        fields["tolerance"] = float(golden.tolerance)
+    return fields
+
+
+def _base64(content: Path | str | bytes) -> str:
+    """Return a file's content, or bytes, as base64."""
+    return base64.b64encode(content if isinstance(content, bytes) else Path(content).read_bytes()).decode()
+
+
+def _extension(song: Path | str | bytes) -> str:
+    return "" if isinstance(song, bytes) else Path(song).suffix.removeprefix(".")
+
+
+def _numbers(value: Any) -> Any:
+    """Return an array, whatever library it is of, as lists of numbers."""
+    if value is None or isinstance(value, str):
+        raise ValueError(f"an expected answer is made of numbers, not of {repr(value)[:40]}")
+    try:
+        items = iter(value)
+    except TypeError:
+        return float(value)
+    return [_numbers(item) for item in items]
 
 
 def digest(path: Path) -> str:

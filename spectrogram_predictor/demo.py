@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -28,11 +29,14 @@ from spectrogram_predictor.cli import show_probabilities
 from spectrogram_predictor.client import Client
 from spectrogram_predictor.config import StorageSettings
 from spectrogram_predictor.errors import SpectrogramPredictorError
+from spectrogram_predictor.kinds import Picture
+from spectrogram_predictor.recipe import Recipe
 from spectrogram_predictor.storage import PREFIXES, get_backend
 from spectrogram_predictor.workers import quiet_import
 
 LABELS = ("chord", "noise", "pulse")
 HEIGHT, WIDTH = 64, 64
+RECIPE = Recipe(model_inputs=(Picture(height=HEIGHT, width=WIDTH),), labels=LABELS)
 
 _SECONDS = 2.0
 _EXAMPLES = 60
@@ -66,11 +70,13 @@ def run(config_file: str | None = None, overrides: Sequence[str] = ()) -> None:
         with _emptied(storage), _server(folder, storage, command, token) as (url, upload_url):
             _say(f"a server, on {url} and {upload_url}")
             _say(f"training a small Keras model on {_EXAMPLES * len(LABELS)} sounds made by formula")
-            model = train(folder / "model.keras", np.random.default_rng(1))
+            model = train(np.random.default_rng(1))
+            song = to_wav(synthesize(LABELS[0], np.random.default_rng(3)))
+            golden = [(song, model.predict(RECIPE.inputs(song)[0], verbose=0))]
             with Client(url, upload_url, token, verify=folder / CERTIFICATE) as client:
-                _say(f"publishing it: {model.stat().st_size:,} bytes")
-                state = client.publish(model, LABELS)
-                _say(f"promoted as {state['hash']}")
+                _say("publishing it with its recipe, and a song with the answer that it gave here")
+                state = client.publish(model, RECIPE, golden)
+                _say(f"the same answer there; promoted, {state['size']:,} bytes, as {state['hash']}")
                 _ask(client, state["hash"], np.random.default_rng(2))
     _say(f"every sound was recognised; all cleaned up, {time.monotonic() - began:.0f} s")
 
@@ -105,22 +111,24 @@ def synthesize(label: str, rng: np.random.Generator) -> NDArray[np.float32]:
     return np.asarray(0.5 * y, np.float32)
 
 
-def train(path: Path, rng: np.random.Generator) -> Path:
-    """Train a model on the pictures that the server will make, and save it.
+def train(rng: np.random.Generator) -> Any:
+    """Train a model on what the recipe makes of sounds, as the server will.
 
     Parameters
     ----------
-    path : Path
-        Where to save it; the ending chooses Keras' format.
     rng : np.random.Generator
         For the sounds.
+
+    Returns
+    -------
+    model : keras.Model
     """
     with quiet_import():
         import keras
 
     keras.utils.set_random_seed(1)
     kinds = np.repeat(np.arange(len(LABELS)), _EXAMPLES)
-    pictures = np.stack([audio.picture(synthesize(LABELS[kind], rng), HEIGHT, WIDTH) for kind in kinds])
+    pictures = np.concatenate([RECIPE.inputs(to_wav(synthesize(LABELS[kind], rng)))[0] for kind in kinds])
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -135,9 +143,8 @@ def train(path: Path, rng: np.random.Generator) -> Path:
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(pictures[..., np.newaxis].astype(np.float32), kinds, epochs=12, batch_size=16, verbose=0)
-    model.save(path)
-    return path
+    model.fit(pictures, kinds, epochs=12, batch_size=16, verbose=0)
+    return model
 
 
 def to_wav(y: NDArray[np.float32]) -> bytes:

@@ -6,18 +6,66 @@ Module-level state is this process's: one engine a worker, set up by `start`.
 import gc
 import hashlib
 import logging
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spectrogram_predictor import models, recipe
-from spectrogram_predictor.errors import ModelNotFound, StorageUnavailable
+import numpy as np
+from numpy.typing import NDArray
+
+from spectrogram_predictor import default, models
+from spectrogram_predictor.errors import (
+    BadRequest,
+    ModelNotFound,
+    OutOfService,
+    StorageUnavailable,
+    TooLarge,
+    Unprocessable,
+    UnsupportedMedia,
+)
+from spectrogram_predictor.recipe import Recipe
+from spectrogram_predictor.registry import Registration, Terms
 
 logger = logging.getLogger(__name__)
 
+MAX_GOLDEN_S = 20.0
+"""Most of a processor's time that the goldens of a model may take to be promoted: they delay its every load."""
+
+_UNFIT = (BadRequest, TooLarge, Unprocessable, UnsupportedMedia)
+
+MAX_BATCH = 64
+"""Most windows of a song that a model is called on at a time."""
+
+
+@dataclass
+class _Served:
+    """A loaded model, and the terms under which it has proved itself."""
+
+    model: models.Model
+    terms: bytes = b""
+    recipe: Recipe | None = None
+
+
+class _Budget:
+    """The processor's time from now on: on a busy machine, a golden takes longer and is no other."""
+
+    def __init__(self, max_s: float) -> None:
+        self._max_s = max_s
+        self._began_s = time.process_time()
+
+    def check(self) -> None:
+        if time.process_time() - self._began_s > self._max_s:
+            raise Unprocessable(f"the goldens take longer than {self._max_s:g} s: send fewer, or shorter songs")
+
+
 _cached_models = 1
-_models: dict[str, models.Model] = {}
+_models: dict[str, _Served] = {}
 """By digest, the least recently used one first."""
+
+_withdrawn: dict[str, tuple[bytes, str]] = {}
+"""By digest, those out of service: under which registration, and why."""
 
 
 def start(threads: int, cached_models: int) -> None:
@@ -38,8 +86,8 @@ def start(threads: int, cached_models: int) -> None:
     gc.freeze()
 
 
-def inspect(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
-    """Load a model and say what it is.
+def inspect(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
+    """Load a model, predict its goldens, and say what it is.
 
     Returns
     -------
@@ -49,23 +97,25 @@ def inspect(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A0
     Raises
     ------
     UnsupportedMedia, Unprocessable
-        It cannot be served.
+        It cannot be served, or does not answer its goldens as it must.
     ModelNotFound, Unavailable
         It cannot be read now.
     """
     try:
-        return _describe(path, sha256, format)
+        return _describe(path, sha256, format, terms)
     finally:
         gc.collect()
 
 
-def predict(path: Path, sha256: str, format: str, song: bytes, csv: bytes | None) -> list[Any]:  # noqa: A002
+def predict(path: Path, sha256: str, format: str, terms: Terms, song: bytes, csv: bytes | None) -> list[Any]:  # noqa: A002
     """Ask a model about a song.
 
     Parameters
     ----------
     path, sha256, format
         The promoted model's file.
+    terms : Terms
+        What it is served under.
     song : bytes
         The song's file.
     csv : bytes or None
@@ -75,22 +125,84 @@ def predict(path: Path, sha256: str, format: str, song: bytes, csv: bytes | None
     -------
     array : list
         The model's output, with the batch of one.
+
+    Raises
+    ------
+    OutOfService
+        In this worker, it does not answer its goldens as it must.
     """
-    model = _cached(path, sha256, format)
-    array: list[Any] = model(recipe.inputs(model.shapes, song, csv)).tolist()
+    served = _proven(path, sha256, format, terms)
+    array: list[Any] = _answer(served.model, served.recipe, song, csv).tolist()
     return array
 
 
-def _describe(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
+def _answer(
+    model: models.Model, recipe: Recipe | None, song: bytes, csv: bytes | None, budget: _Budget | None = None
+) -> NDArray[Any]:
+    if recipe is None:
+        return model(default.inputs(model.shapes, song, csv))
+    arrays = recipe.arrange(recipe.inputs(song, csv), model.inputs)
+    outputs = []
+    for start in range(0, len(arrays[0]), MAX_BATCH):
+        outputs.append(model([array[start : start + MAX_BATCH] for array in arrays]))
+        if budget:
+            budget.check()
+    return recipe.combine(np.concatenate(outputs))
+
+
+def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
     model = models.load(_verified(path, sha256), format)
-    recipe.check_shapes(model.shapes)
+    _prove(model, sha256, terms, _Budget(MAX_GOLDEN_S))
     return {"format": format, "inputs": model.inputs, "outputs": model.outputs}
 
 
-def _cached(path: Path, sha256: str, format: str) -> models.Model:  # noqa: A002
-    model = _models.pop(sha256, None) or _load(_verified(path, sha256), sha256, format)
-    _models[sha256] = model
-    return model
+def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # noqa: A002
+    """Return a loaded model that has answered the goldens of these terms as it must."""
+    under, message = _withdrawn.get(sha256, (b"", ""))
+    if under == terms.registration:
+        raise OutOfService(message)
+    served = _models.pop(sha256, None) or _Served(_load(_verified(path, sha256), sha256, format))
+    # Kept before it has proved itself: what it needs for that may be away now.
+    _models[sha256] = served
+    if served.terms != terms.registration:
+        try:
+            served.recipe = _prove(served.model, sha256, terms)
+        except Unprocessable as error:
+            raise _withdraw(sha256, terms, error.message) from error
+        served.terms = terms.registration
+        _withdrawn.pop(sha256, None)
+    return served
+
+
+def _withdraw(sha256: str, terms: Terms, reason: str) -> OutOfService:
+    del _models[sha256]
+    message = f"the model is out of service in this worker: {reason}"
+    _withdrawn[sha256] = (terms.registration, message)
+    logger.error("%s in process %d: %s", sha256, os.getpid(), message)
+    return OutOfService(message)
+
+
+def _prove(model: models.Model, sha256: str, terms: Terms, budget: _Budget | None = None) -> Recipe | None:
+    """Check that a model can be served under these terms, and return their recipe.
+
+    The model's first calls, which are slow, are made here.
+    """
+    registration = Registration.from_json(terms.registration, sha256)
+    recipe = registration.recipe
+    if recipe is None:
+        default.check_shapes(model.shapes)
+    else:
+        recipe.check_model(model.inputs, model.outputs)
+    for number, golden in enumerate(registration.golden, 1):
+        song = _content(terms, golden.song)
+        csv = _content(terms, golden.csv) if golden.csv else None
+        try:
+            golden.check(_answer(model, recipe, song, csv, budget), registration.names)
+            if budget:
+                budget.check()
+        except _UNFIT as error:
+            raise Unprocessable(f"golden {number}: {error.message}") from error
+    return recipe
 
 
 def _load(path: Path, sha256: str, format: str) -> models.Model:  # noqa: A002
@@ -102,6 +214,16 @@ def _load(path: Path, sha256: str, format: str) -> models.Model:  # noqa: A002
     model = models.load(path, format)
     logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
     return model
+
+
+def _content(terms: Terms, sha256: str) -> bytes:
+    try:
+        content = terms.files[sha256].read_bytes()
+    except OSError as error:
+        raise StorageUnavailable(f"a golden cannot be read now: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise StorageUnavailable("a stored golden is damaged: register the model again")
+    return content
 
 
 def _verified(path: Path, sha256: str) -> Path:

@@ -16,6 +16,7 @@
     │   ├── StorageUnavailable  503
     │   │   └── Damaged         503
     │   ├── WorkerLost          503
+    │   ├── OutOfService        503
     │   └── DeadlineExceeded    503
     └── InsufficientStorage     507
 
@@ -139,6 +140,12 @@ class WorkerLost(Unavailable):
     """The worker process ended while it had this request."""
 
     code = "worker_lost"
+
+
+class OutOfService(Unavailable):
+    """In this worker the model does not answer its goldens as it must; other workers may serve it."""
+
+    code = "out_of_service"
 
 
 class DeadlineExceeded(Unavailable):

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectrogram_predictor import spectra, tempo
-from spectrogram_predictor.audio import SR, Spectrogram, Waveform
+from spectrogram_predictor.audio import SR, Waveform
+from spectrogram_predictor.columns import GTZAN_COLUMNS, MFCC
 from spectrogram_predictor.errors import Unprocessable
 from spectrogram_predictor.hpss import hpss
-from spectrogram_predictor.spectra import HOP_LENGTH, N_FFT, PadMode
+from spectrogram_predictor.spectra import HOP_LENGTH, N_FFT, PadMode, Spectrogram
 
 MAX_COLUMNS = 100_000
 
@@ -22,26 +23,6 @@ Convention = Literal["table", "librosa"]
 """Whose numbers: those of the public table, made with librosa before 0.9, or those of librosa's defaults since."""
 
 _PAD_MODES: dict[Convention, PadMode] = {"table": "reflect", "librosa": "constant"}
-
-_TRACKS = (
-    "chroma_stft",
-    "rms",
-    "spectral_centroid",
-    "spectral_bandwidth",
-    "rolloff",
-    "zero_crossing_rate",
-    "harmony",
-    "perceptr",
-)
-_MFCC = tuple(f"mfcc{number}" for number in range(1, spectra.N_MFCC + 1))
-
-
-def _moments_of(tracks: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{track}_{moment}" for track in tracks for moment in ("mean", "var"))
-
-
-GTZAN_COLUMNS = ("length", *_moments_of(_TRACKS), "tempo", *_moments_of(_MFCC))
-"""The names of the 58 features of the public GTZAN table, ``features_30_sec.csv``, in its order."""
 
 
 def compute(
@@ -106,7 +87,7 @@ class _Song:
             return float(getattr(self, column))
         track, moment = column.rsplit("_", 1)
         if track not in self._moments:
-            numbers = self.mfcc[_MFCC.index(track)] if track in _MFCC else getattr(self, track)
+            numbers = self.mfcc[MFCC.index(track)] if track in MFCC else getattr(self, track)
             self._moments[track] = {"mean": numbers.mean(), "var": numbers.var()}
         return self._moments[track][moment]
 
@@ -201,6 +182,25 @@ def parse_csv(data: bytes) -> NDArray[np.float32]:
     Unprocessable
         It is empty, has no row or several, or a cell is not a finite number.
     """
+    return _read_row(data)[1]
+
+
+def select(data: bytes, columns: Sequence[str]) -> NDArray[np.float32]:
+    """Read columns by their names from what `parse_csv` takes.
+
+    Raises
+    ------
+    Unprocessable
+        A column is missing.
+    """
+    names, row = _read_row(data)
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise Unprocessable(f"the csv has no column {missing[0]!r}")
+    return row[[names.index(name) for name in columns]]
+
+
+def _read_row(data: bytes) -> tuple[list[str], NDArray[np.float32]]:
     try:
         lines = [line for line in csv.reader(io.StringIO(data.decode("utf-8-sig")), strict=True) if line]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -214,7 +214,7 @@ def parse_csv(data: bytes) -> NDArray[np.float32]:
         names, cells = names[1:], cells[1:]
     if not cells:
         raise Unprocessable("the csv has no columns")
-    return np.array([_number(name, cell) for name, cell in zip(names, cells, strict=True)], np.float32)
+    return names, np.array([_number(name, cell) for name, cell in zip(names, cells, strict=True)], np.float32)
 
 
 def as_input(row: NDArray[np.float32], shape: Sequence[int | None]) -> NDArray[np.float32]:

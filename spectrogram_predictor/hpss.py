@@ -11,8 +11,8 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from spectrogram_predictor import median, spectra
-from spectrogram_predictor.audio import Spectrogram, Waveform
-from spectrogram_predictor.spectra import HOP_LENGTH, N_FFT, PadMode
+from spectrogram_predictor.audio import Waveform
+from spectrogram_predictor.spectra import HOP_LENGTH, N_FFT, PadMode, Spectrogram
 
 _OVERLAP = N_FFT // HOP_LENGTH
 _TINY = np.finfo(np.float32).tiny

@@ -4,6 +4,7 @@ Imported by workers, never by the server process.
 """
 
 import errno
+import json
 import os
 import re
 import tempfile
@@ -18,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from spectrogram_predictor import compatibility
 from spectrogram_predictor.errors import (
     ModelNotFound,
     SpectrogramPredictorError,
@@ -130,6 +132,8 @@ def configure(threads: int) -> None:
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    # Its records go to the log as everybody's do, and not a second time past it.
+    tf.get_logger().handlers.clear()
 
 
 def load(path: Path, format: str) -> Model:  # noqa: A002
@@ -145,7 +149,7 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
     Raises
     ------
     UnsupportedMedia
-        Keras cannot load it.
+        Keras cannot load it; where a layer is why, the message names it.
     Unprocessable
         It loads, but has several outputs, its shapes are not known, or its inputs and output are not numbers.
     ModelNotFound, Unavailable
@@ -158,7 +162,7 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
     except Exception as error:
         _raise_if_passing(error)
         # Keras raises every kind of exception at a file that is not what it expects.
-        raise UnsupportedMedia(f"not a Keras model that can be loaded: {_public(error)}") from error
+        raise UnsupportedMedia(_explain(path, format, error)) from error
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise Unprocessable("the model does not say the shapes of its inputs")
     if len(model.outputs) != 1:
@@ -182,6 +186,23 @@ def _load(path: Path, format: str) -> Any:  # noqa: A002
             # Keras says of an archive which it cannot open that there is none, and not why.
             zipfile.ZipFile(link).close()
         return keras.models.load_model(link, compile=False, safe_mode=True)
+
+
+def _explain(path: Path, format: str, error: Exception) -> str:  # noqa: A002
+    try:
+        found = compatibility.explain(_config(path, format), error)
+    except Exception:
+        # The file is what is wrong: what it says of itself may be too.
+        found = None
+    return found or f"not a Keras model that can be loaded: {_public(error)}"
+
+
+def _config(path: Path, format: str) -> Any:  # noqa: A002
+    if format == "h5":
+        with h5py.File(path, "r") as file:
+            return json.loads(file.attrs["model_config"])
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("config.json"))
 
 
 def _check_hdf5(path: Path) -> None:
@@ -226,8 +247,8 @@ def _describe(tensor: Any) -> dict[str, Any]:
 
 
 def _public(error: Exception) -> str:
-    """Return the first line of an error, without paths."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    """Return the first line of an error, without paths; of Keras's errors around others, the one inside."""
+    lines = next(compatibility.messages(error), str(error)).strip().splitlines() or [type(error).__name__]
     return re.sub(r"\S*/\S+", "…", lines[0])[:300]
 
 

@@ -1,8 +1,9 @@
 """Spectrograms as matplotlib drew them, pixel for pixel, without matplotlib: pure functions, no files.
 
-Models are trained on the pictures that notebooks drew; drawn otherwise, a picture is a wrong input. Two ways of
-drawing are here, `genreml_2020` and `gtzan`, and the steps that they are made of. Names are librosa's and
-matplotlib's. A box or a window is (left, top, right, bottom) in pixels from the upper left corner, as in PIL.
+Models are trained on the pictures that notebooks drew; drawn otherwise, a picture is a wrong input. The steps are
+here: levels, `mesh` in `axes` or `image` over a whole canvas, colours, grey, a window, a new size. Names are
+librosa's and matplotlib's. A box or a window is (left, top, right, bottom) in pixels from the upper left corner,
+as in PIL.
 """
 
 import base64
@@ -11,15 +12,9 @@ import zlib
 from typing import Any, Literal
 
 import numpy as np
-import scipy.fft
-import scipy.sparse
 from numpy.typing import NDArray
 from PIL import Image
 
-from spectrogram_predictor.errors import Unprocessable
-
-Waveform = NDArray[np.float32]
-Spectrogram = NDArray[np.float32]
 Levels = NDArray[np.uint8]
 Picture = NDArray[np.uint8]
 Indices = NDArray[np.intp]
@@ -28,95 +23,13 @@ Window = tuple[int, int, int, int]
 Taps = list[tuple[Indices, Indices]]
 Release = Literal["3.3", "3.10", "3.11"]
 
-SR = 22050
-"""Rate of every waveform here [Hz]."""
-
-GENREML_CANVAS = (480, 640)
-"""Height and width that the 2020 system drew at: matplotlib's default figure."""
-
-GENREML_WINDOW = (55, 50, 390, 250)
-"""What it cut out of the canvas."""
-
-GTZAN_CANVAS = (288, 432)
-GTZAN_BOX = (54, 34.56, 388.8, 252)
-"""The axes on the GTZAN pictures' canvas: a figure of 6 × 4 inches at 72 dpi with Jupyter's margins."""
-
-TOP_DB = 80.0
-AMIN = 1e-10
-
 _MENDED = {"3.3": False, "3.10": False, "3.11": True}
-_BLOCK = 64
 _SHIFT = 8
 _SUBPIXELS = 2**_SHIFT
 _WEIGHT_SHIFT = 14
 
 
-def genreml_2020(y: Waveform, height: int = 200, width: int = 335, matplotlib: Release = "3.3") -> Picture:
-    """Draw the picture that the 2020 system gave its models.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-        Waveform at `SR`.
-    height, width : int > 0 [pixels]
-        The model's size, to which the window is resized.
-    matplotlib : "3.3", "3.10" or "3.11"
-        See `image`; the 2020 system had 3.3.
-
-    Returns
-    -------
-    picture : np.ndarray [shape=(height, width), dtype=uint8]
-        Grey levels; loud is bright, low frequencies are at the bottom, the lowest and the highest cut off.
-
-    Raises
-    ------
-    Unprocessable
-        The waveform is shorter than one window, or silent: there is no range to scale to grey levels.
-
-    Notes
-    -----
-    A mel spectrogram with a hop of 1024, in dB, scaled to 0..255 by its own range, turned over and inverted; then
-    ``imshow(..., cmap="Greys")``, which inverts it once more, over all of `GENREML_CANVAS`; PIL's grey;
-    `GENREML_WINDOW`. librosa padded by reflection until 0.10.
-    """
-    S = _decibels(_mel_power(y, 2048, 1024, 128, "reflect"))
-    drawn = 255 - levels(S, S.min(), S.max(), 255)[::-1]
-    return resize(grey(image(drawn, *GENREML_CANVAS, "Greys", GENREML_WINDOW, matplotlib)), height, width)
-
-
-def gtzan(y: Waveform) -> Picture:
-    """Draw the picture that the public GTZAN set has of a song.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-        Waveform at `SR`.
-
-    Returns
-    -------
-    picture : np.ndarray [shape=(288, 432, 3), dtype=uint8]
-        RGB; a frame is around rows 35..252 and columns 54..389, outside it all is white.
-
-    Raises
-    ------
-    Unprocessable
-        The waveform is shorter than one window, or silent: there is no range to scale to colours.
-
-    Notes
-    -----
-    ``specshow(amplitude_to_db(melspectrogram(y), ref=np.max))`` with the defaults of librosa 0.7, drawn by
-    matplotlib 3.1, which the published files name. ``amplitude_to_db`` squares what is a power already.
-    """
-    S = np.square(_mel_power(y, 2048, 512, 128, "reflect"))
-    S = _decibels(S, ref=S.max())
-    left, top, right, bottom = (_round(side) for side in GTZAN_BOX)
-    picture = np.full((*GTZAN_CANVAS, 3), 255, np.uint8)
-    picture[top:bottom, left:right] = colour(mesh(levels(S, S.min(), S.max()), GTZAN_BOX), "magma", rounded=True)
-    _frame(picture[top : bottom + 1, left : right + 1])
-    return picture
-
-
-def levels(S: NDArray[Any], low: float, high: float, steps: int = 256) -> Levels:  # as in librosa
+def levels(S: NDArray[Any], low: float, high: float, steps: int = 256) -> Levels:
     """Scale to levels 0..255.
 
     Parameters
@@ -167,6 +80,33 @@ def mesh(levels: Levels, box: Box, snap: bool = False) -> Levels:
     along = np.searchsorted(_edges(left, right, levels.shape[1], unit), (columns + 1) * unit) - 1
     up = np.searchsorted(-_edges(bottom, top, levels.shape[0], unit), -rows * unit) - 1
     return levels[np.ix_(up, along)]
+
+
+def axes(levels: Levels, height: int, width: int, box: Box, name: str, snap: bool, frame: bool) -> Picture:
+    """Draw a `mesh` in axes on a white canvas.
+
+    Parameters
+    ----------
+    levels, box, snap
+        See `mesh`.
+    height, width : int > 0 [pixels]
+        The canvas.
+    name : str
+        See `colour`.
+    frame : bool
+        Whether a black frame is around the axes, on the pixels after their right and bottom ones.
+
+    Returns
+    -------
+    picture : np.ndarray [shape=(height, width, 3), dtype=uint8]
+        RGB.
+    """
+    left, top, right, bottom = (_round(side) for side in box)
+    picture = np.full((height, width, 3), 255, np.uint8)
+    picture[top:bottom, left:right] = colour(mesh(levels, box, snap), name, rounded=True)
+    if frame:
+        _frame(picture[top : bottom + 1, left : right + 1])
+    return picture
 
 
 def _edges(first: float, last: float, cells: int, unit: int) -> NDArray[np.float64]:
@@ -381,45 +321,6 @@ def resize(picture: Picture, height: int, width: int, resample: str = "bicubic")
     if picture.shape[:2] == (height, width):
         return picture
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling[resample.upper()]))
-
-
-def _mel_power(y: Waveform, n_fft: int, hop_length: int, n_mels: int, pad_mode: str) -> Spectrogram:
-    if len(y) < n_fft:
-        raise Unprocessable(f"the song is too short: {len(y) / SR:.3f} s, at least {n_fft / SR:.3f} s are needed")
-    window, filters = _filters(n_fft, n_mels)
-    padded = np.pad(y, n_fft // 2, mode=pad_mode)  # type: ignore[call-overload]  # the name comes from a recipe
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    S = np.empty((n_mels, len(frames)), np.float32)
-    for start in range(0, len(frames), _BLOCK):  # so many that they stay in the processor's cache
-        # In double and kept in single, as librosa has it: in single, some cells would be another level.
-        spectrum = scipy.fft.rfft(frames[start : start + _BLOCK] * window, axis=1, overwrite_x=True)
-        spectrum = spectrum.astype(np.complex64)
-        power = np.square(np.abs(spectrum))
-        S[:, start : start + _BLOCK] = filters @ power.T
-    return S
-
-
-@functools.cache
-def _filters(n_fft: int, n_mels: int) -> tuple[NDArray[np.float64], Any]:
-    # Slaney's bands, as librosa's defaults: linear up to 1000 Hz, logarithmic above, of one area.
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    knee, ratio = 15, np.log(6.4) / 27
-    mels = np.linspace(0, knee + np.log(SR / 2 / 1000) / ratio, n_mels + 2)
-    edges = np.where(mels < knee, mels * 200 / 3, 1000 * np.exp(ratio * (mels - knee)))
-    ramps = edges[:, None] - np.fft.rfftfreq(n_fft, 1 / SR)
-    widths = np.diff(edges)[:, None]
-    bands = np.maximum(0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:])).astype(np.float32)
-    bands *= (2 / (edges[2:] - edges[:-2]))[:, None]
-    return window, scipy.sparse.csr_array(bands)
-
-
-def _decibels(power: Spectrogram, ref: float = 1.0) -> Spectrogram:
-    S: Spectrogram = 10 * np.log10(np.maximum(power, np.float32(AMIN)))
-    S -= 10 * np.log10(np.maximum(np.float32(ref), np.float32(AMIN)))
-    S = np.maximum(S, S.max() - np.float32(TOP_DB))
-    if S.min() == S.max():
-        raise Unprocessable("the song is silent: its spectrogram has no range")
-    return S
 
 
 @functools.cache

@@ -6,14 +6,47 @@ What happens to the song is the `engine`'s business, in a worker; this module on
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from spectrogram_predictor import plugins
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, ModelNotFound, QueueFull
-from spectrogram_predictor.registry import Registry
+from spectrogram_predictor.errors import DeadlineExceeded, ModelNotFound, QueueFull, StorageUnavailable
+from spectrogram_predictor.registry import Registration, Registry, Terms
 from spectrogram_predictor.storage import Backend
+
+_MAX_KNOWN = 256
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a song.
+
+    Parameters
+    ----------
+    array : list
+        The model's output; a list of one list of numbers for most models.
+    model : str
+        The model's digest.
+    recipe : str or None
+        That of the recipe that was followed, if there is one.
+    labels : tuple of str
+        Names of the outputs; may be empty.
+    """
+
+    array: list[Any]
+    model: str
+    recipe: str | None
+    labels: tuple[str, ...]
+
+
+class _Known(NamedTuple):
+    """A registration as it was last read: what answers tell of it, and what workers need of it."""
+
+    version: str | None
+    recipe: str | None
+    labels: tuple[str, ...]
+    terms: Terms
 
 
 class Predictor:
@@ -39,13 +72,14 @@ class Predictor:
         self._executor = executor
         self._settings = settings
         self._waiting = 0
+        self._known: dict[str, _Known] = {}
 
     @property
     def ready(self) -> bool:
         """Whether there is somebody to do the work."""
         return bool(getattr(self._executor, "ready", True))
 
-    async def predict(self, sha256: str, song: bytes, csv: bytes | None) -> list[Any]:
+    async def predict(self, sha256: str, song: bytes, csv: bytes | None) -> Answer:
         """Return a model's answer for a song.
 
         Parameters
@@ -59,13 +93,15 @@ class Predictor:
 
         Returns
         -------
-        array : list
-            The model's output; a list of one list of numbers for most models.
+        answer : Answer
+            What the model says, and under which registration.
 
         Raises
         ------
         ModelNotFound
             No such model has been promoted.
+        OutOfService
+            The worker's model does not answer its goldens as it must.
         QueueFull
             ``prediction.queue`` are waiting.
         DeadlineExceeded
@@ -77,24 +113,43 @@ class Predictor:
         path = await self._backend.fetch(key, sha256) if key else None
         if key is None or path is None:
             raise ModelNotFound(await self._why_not(sha256))
+        known = await self._known_of(sha256)
         if self._waiting >= self._settings.queue:
             raise QueueFull("too many predictions are waiting, try again later")
-        array: list[Any] = await self._run(_predict, path, sha256, key.rpartition(".")[2], song, csv)
-        return array
+        try:
+            array = await self._run(_predict, path, sha256, key.rpartition(".")[2], known.terms, song, csv)
+        except StorageUnavailable:
+            # A golden's file may have left this machine: look again.
+            self._known.pop(sha256, None)
+            raise
+        return Answer(array, sha256, known.recipe, known.labels)
 
-    async def inspect(self, key: str, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
-        """Load the model at a storage key and return what it is; see `engine.inspect`.
+    async def inspect(self, key: str, registration: Registration, format: str) -> dict[str, Any]:  # noqa: A002
+        """Load the model at a storage key, under a registration, and return what it is; see `engine.inspect`.
 
         Raises
         ------
         UnsupportedMedia, Unprocessable
             It cannot be served.
         """
-        path = await self._backend.fetch(key, sha256)
+        path = await self._backend.fetch(key, registration.sha256)
         if path is None:
             raise ModelNotFound("the file is gone")
-        description: dict[str, Any] = await self._run(_inspect, path, sha256, format)
+        terms = await self._registry.terms(registration)
+        description: dict[str, Any] = await self._run(_inspect, path, registration.sha256, format, terms)
         return description
+
+    async def _known_of(self, sha256: str) -> _Known:
+        version = await self._registry.version(sha256)
+        known = self._known.pop(sha256, None)
+        if known is None or known.version != version:
+            registration = await self._registry.held(sha256)
+            recipe = registration.recipe.sha256 if registration.recipe else None
+            known = _Known(version, recipe, registration.names, await self._registry.terms(registration))
+        while len(self._known) >= _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[sha256] = known
+        return known
 
     async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
         timeout_s = self._settings.timeout_s
@@ -128,13 +183,13 @@ def get_executor(settings: PredictionSettings) -> Executor:
     return executor
 
 
-def _predict(path: Path, sha256: str, format: str, song: bytes, csv: bytes | None) -> list[Any]:  # noqa: A002
+def _predict(*args: Any) -> list[Any]:
     from spectrogram_predictor import engine  # in the worker only: it loads TensorFlow
 
-    return engine.predict(path, sha256, format, song, csv)
+    return engine.predict(*args)
 
 
-def _inspect(path: Path, sha256: str, format: str) -> dict[str, Any]:  # noqa: A002
+def _inspect(*args: Any) -> dict[str, Any]:
     from spectrogram_predictor import engine
 
-    return engine.inspect(path, sha256, format)
+    return engine.inspect(*args)

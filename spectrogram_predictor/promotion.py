@@ -6,7 +6,6 @@ its name.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from spectrogram_predictor import storage
 from spectrogram_predictor.config import PromotionSettings
 from spectrogram_predictor.errors import (
+    Damaged,
     DeadlineExceeded,
     ModelNotFound,
     SpectrogramPredictorError,
@@ -22,14 +22,14 @@ from spectrogram_predictor.errors import (
     Unprocessable,
     UnsupportedMedia,
 )
-from spectrogram_predictor.registry import Registration, Registry
+from spectrogram_predictor.registry import Registration, Registry, Request
 from spectrogram_predictor.storage import Backend, Entry
 from spectrogram_predictor.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
-Inspect = Callable[[str, str, str], Awaitable[dict[str, Any]]]
-"""Load the model at a storage key, with this digest, in this format; return what it is, or raise."""
+Inspect = Callable[[str, Registration, str], Awaitable[dict[str, Any]]]
+"""Load the model at a storage key, under this registration, in this format; return what it is, or raise."""
 
 MAX_TRIAL_LOADS = 3
 """How often a file may take a worker down with it, or not fit into memory, before it is rejected."""
@@ -69,10 +69,40 @@ class Promoter:
         self._inspect = inspect
         self._settings = settings
         self._lock = asyncio.Lock()
+        self._registering = asyncio.Lock()
         self._next: asyncio.Task[list[str]] | None = None
         self._tasks: set[asyncio.Task[list[str]]] = set()
         self._seen: dict[str, tuple[str, str]] = {}
         self._trials: dict[str, int] = {}
+        self._collected: tuple[list[Entry], list[Entry]] | None = None
+
+    async def register(self, request: Request) -> None:
+        """Keep what a signed request says of a model; what it does not mention stays as it was.
+
+        For a model that is served already it holds once the model has passed a trial under it.
+
+        Raises
+        ------
+        UnsupportedMedia, Unprocessable
+            The model does not pass, and goes on under its earlier registration.
+        """
+        while not await self._register(request):
+            logger.debug("%s was registered by somebody else meanwhile", request.sha256)
+
+    async def _register(self, request: Request) -> bool:
+        earlier = await self._earlier(request)
+        registration = request.applied_to(earlier)
+        # Before the registration that names them, or a crash in between would leave names of nothing.
+        await self._registry.keep(request.objects)
+        key = await self._registry.find_model(request.sha256) if registration != earlier else None
+        inspected = await self._try_again(key, registration) if key else None
+        async with self._registering:
+            if await self._earlier(request) != earlier:
+                return False
+            await self._registry.register(registration)
+            if inspected:
+                await self._registry.note(registration, inspected)
+        return True
 
     async def sweep(self, patience_s: float | None = None) -> list[str]:
         """Sweep the storage once; return the digests that were promoted, each once.
@@ -116,6 +146,7 @@ class Promoter:
                     if await self._backend.stat(entry.key):
                         logger.warning("%s stays for the next sweep: %s", entry.key, error)
             await self._expire()
+            await self._collect()
             return list(promoted)
 
     def _forget_all_but(self, entries: Sequence[Entry], received: Sequence[str]) -> None:
@@ -181,8 +212,7 @@ class Promoter:
         digest = registration.sha256
         try:
             format_ = await self._format(key)
-            inspected = await self._inspect(key, digest, format_)
-            _check_labels(registration.labels, inspected["outputs"])
+            inspected = await self._try(key, registration, format_)
         except ModelNotFound:
             return None
         except _REFUSALS as error:
@@ -199,7 +229,10 @@ class Promoter:
                 raise
             await self._reject(key, digest, f"loading it failed {MAX_TRIAL_LOADS} times: {error.message}")
             return None
-        await self._backend.put(storage.inspected_key(digest), json.dumps(inspected, sort_keys=True).encode())
+        if await self._registry.get(digest) != registration:
+            logger.info("%s was registered anew while it was tried: the next sweep tries it again", digest)
+            return None
+        await self._registry.note(registration, inspected)
         destination = storage.model_key(digest, format_)
         if not await self._backend.move(key, destination) and not await self._backend.stat(destination):
             return None
@@ -207,6 +240,26 @@ class Promoter:
         self._trials.pop(digest, None)
         logger.info("promoted %s (%s)", digest, format_)
         return digest
+
+    async def _earlier(self, request: Request) -> Registration | None:
+        try:
+            earlier = await self._registry.get(request.sha256)
+        except Damaged:
+            earlier = None
+        if earlier is None and "recipe" not in request.changes and await self._registry.had_recipe(request.sha256):
+            raise Unprocessable("the model's recipe is lost or damaged: send it again, or null for none")
+        return earlier
+
+    async def _try_again(self, key: str, registration: Registration) -> dict[str, Any]:
+        try:
+            return await self._try(key, registration, key.rpartition(".")[2])
+        except _REFUSALS as error:
+            raise type(error)(f"the model is served as it was registered before: {error.message}") from error
+
+    async def _try(self, key: str, registration: Registration, format_: str) -> dict[str, Any]:
+        inspected = await self._inspect(key, registration, format_)
+        _check_labels(registration.names, inspected["outputs"])
+        return inspected
 
     async def _format(self, key: str) -> str:
         head = await self._backend.read(key, 8)
@@ -237,6 +290,38 @@ class Promoter:
         """Remove uploads in which nothing has moved for long: whoever sent them is gone."""
         for key in await self._backend.expire(self._settings.incoming_ttl_s):
             logger.info("expired %s", key)
+
+    async def _collect(self) -> None:
+        """Remove songs that no golden names: of a registration that another has replaced, or that never came."""
+        oldest = await self._backend.now() - self._settings.incoming_ttl_s
+        # Listed before the registrations are: whatever is named, was there before it was.
+        stale = [entry for entry in await self._backend.list(storage.GOLDEN) if entry.modified < oldest]
+        if not stale:
+            return
+        registered = await self._backend.list(storage.REGISTERED)
+        if (stale, registered) == self._collected:
+            return
+        named = await self._named(registered)
+        if named is None:
+            return
+        for entry in stale:
+            if storage.digest_of(entry.key) not in named:
+                logger.info("deleting %s: no registration names it", entry.key)
+                await self._delete_unchanged(entry)
+        self._collected = (stale, registered)
+
+    async def _named(self, registered: Sequence[Entry]) -> set[str] | None:
+        """Return the digests that goldens name; None if a registration cannot be read, and may name any."""
+        named: set[str] = set()
+        for entry in registered:
+            try:
+                registration = await self._registry.get(storage.digest_of(entry.key))
+            except Damaged as error:
+                logger.debug("all goldens stay: %s", error)
+                return None
+            goldens = registration.golden if registration else ()
+            named.update(digest for golden in goldens for digest in golden.objects)
+        return named
 
 
 def _check_labels(labels: Sequence[str], outputs: Sequence[Any]) -> None:

@@ -1,109 +1,346 @@
-"""How sound becomes a model's inputs.
+"""How a song becomes a model's inputs, said so that a notebook and the server do the same.
 
-There is one recipe: the original's. An input of rank 1, or of rank 2 with one channel, takes the features of the
-client's CSV as they are; without a CSV, those of the public GTZAN table, if it takes 58. An input of rank 2 or 3
-takes the picture at its own height and width, with grey levels 0..255. Rank and shape decide, never order or name:
-[features, picture] and [picture, features] are the same.
+A `Recipe` is a frozen description; `Recipe.inputs` follows it, by `spectrogram_predictor.inputs`. Names, and what
+the numbers mean, are librosa's, PIL's and matplotlib's.
 """
 
+import functools
+import hashlib
+import importlib.resources
+import itertools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from spectrogram_predictor import audio, features
+from spectrogram_predictor import schema
 from spectrogram_predictor.errors import BadRequest, Unprocessable
+from spectrogram_predictor.kinds import MAX_VALUES, Features, Framed, Input, Shape, Spectral
+from spectrogram_predictor.schema import Document, Fault, Length, Matching, Within
 
-Shape = tuple[int | None, ...]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-MAX_VALUES = 2**26
-"""Most numbers that the pictures of one question may be, together: 268 MB as float32."""
-
-_LONGEST = 1 + int(audio.MAX_DURATION_S * audio.SR) // audio.HOP_LENGTH
-
-
-def takes_features(shape: Shape) -> bool:
-    """Tell whether an input of this shape, without the batch, takes a row of features."""
-    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+MAX_SECONDS = 3600.0
 
 
-def takes_picture(shape: Shape) -> bool:
-    """Tell whether an input of this shape, without the batch, takes a picture."""
-    if takes_features(shape) or any(size is not None and size <= 0 for size in shape):
-        return False
-    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
-
-
-def check_shapes(shapes: Sequence[Shape]) -> None:
-    """Accept a model whose inputs this recipe can fill.
-
-    Raises
-    ------
-    Unprocessable
-        An input is neither a picture nor a row of features, or the pictures have more than `MAX_VALUES`.
-    """
-    for shape in shapes:
-        if not takes_features(shape) and not takes_picture(shape):
-            raise Unprocessable(f"an input of shape {list(shape)} is neither a picture nor a row of features")
-    values = sum(_most_values(shape) for shape in shapes if takes_picture(shape))
-    if values > MAX_VALUES:
-        raise Unprocessable(f"the model takes pictures of up to {values} values; the most is {MAX_VALUES}")
-
-
-def _most_values(shape: Shape) -> int:
-    """Count the values of a picture of this shape; where a size is free, that of the longest song.
-
-    Resizing holds more of a long and thin one, so no side counts as less than a spectrogram's.
-    """
-    height, width, *channels = shape
-    sides = (height or audio.N_MELS, width or _LONGEST)
-    return math.prod([*(max(side, audio.N_MELS) for side in sides), *(size or 1 for size in channels)])
-
-
-def inputs(shapes: Sequence[Shape], song: bytes, csv: bytes | None) -> list[NDArray[Any]]:
-    """Make a model's inputs from a song and its row of features.
+@dataclass(frozen=True, kw_only=True)
+class Sound(Document):
+    """How a file becomes a waveform.
 
     Parameters
     ----------
-    shapes : sequence of tuple
-        Shape of each input without the batch; None where any size will do.
-    song : bytes
-        The file.
-    csv : bytes or None
-        See `features.parse_csv`. Without it, or if it is empty, the features are computed from the song, for a
-        model that takes the 58 of the public GTZAN table.
+    sr : int [Hz]
+        Rate that it is brought to.
+    channels : "mean" or "first"
+        How it is made mono.
+    res_type : str
+        The resampler, as ``librosa.load`` names it.
+    """
 
-    Returns
-    -------
-    inputs : list of np.ndarray
-        One array an input, each with a batch of one.
+    sr: Annotated[int, Within(1000, 192_000)] = 22050
+    channels: Literal["mean", "first"] = "mean"
+    res_type: Literal["soxr_vhq", "soxr_hq", "soxr_mq", "soxr_lq", "soxr_qq"] = "soxr_hq"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment(Document):
+    """Which part of a song is looked at.
+
+    Parameters
+    ----------
+    part : "whole", "first" or "middle"
+        The whole song, or so many of its seconds, if it has as many.
+    seconds : float > 0 [s] or None
+        How many; None for the whole song.
+    pad : bool
+        Whether a shorter song is continued with silence.
+    """
+
+    part: Literal["whole", "first", "middle"] = "whole"
+    seconds: Annotated[float, Within(0.001, MAX_SECONDS)] | None = None
+    pad: bool = False
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield what does not go together."""
+        if (self.part == "whole") != (self.seconds is None):
+            yield (
+                "seconds",
+                f"must {'not be given' if self.part == 'whole' else 'be given'} for part {self.part!r}",
+            )
+        if self.pad and self.seconds is None:
+            yield "pad", "needs seconds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows(Document):
+    """Windows of the part, each a prediction of its own, and how these become one.
+
+    Parameters
+    ----------
+    length, hop : float > 0
+        Of a window, and from the beginning of one to that of the next.
+    unit : "seconds" or "frames"
+        What is cut: the sound, or the spectrogram of all of it.
+    most : int > 0 or None
+        The first so many are used.
+    pad : bool
+        Whether the last window, if incomplete, is continued with silence, or with a spectrogram's ``fill``, in
+        place of being dropped.
+    combine : "mean", "max", "vote" or "first"
+        Mean or maximum of each output; the share of windows in which it is the largest; the first window's.
+    """
+
+    length: Annotated[float, Within(0.001, MAX_SECONDS * 1000)]
+    hop: Annotated[float, Within(0.001, MAX_SECONDS * 1000)]
+    unit: Literal["seconds", "frames"] = "seconds"
+    most: Annotated[int, Within(1, 100_000)] | None = None
+    pad: bool = False
+    combine: Literal["mean", "max", "vote", "first"] = "mean"
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield what does not go together."""
+        for key in ("length", "hop"):
+            value = getattr(self, key)
+            if self.unit == "frames" and not value.is_integer():
+                yield key, f"must be a whole number of frames, not {value}"
+            if self.unit == "seconds" and value > MAX_SECONDS:
+                yield key, f"must be at most {MAX_SECONDS:g} seconds, not {value:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Document):
+    """How a song becomes a model's inputs, and what its outputs are called.
+
+    Parameters
+    ----------
+    model_inputs : sequence of Picture, Mel, Mfcc or Features
+        What each of the model's inputs takes; ``inputs`` in JSON.
+    sound : Sound
+        How a file becomes a waveform.
+    segment : Segment
+        Which part of it is looked at.
+    windows : Windows or None
+        What that is cut into.
+    labels : sequence of str
+        Names of the outputs in order; may be empty.
+    made_with : sequence of str
+        Libraries of the notebook, like ``"librosa==0.11.0"``, for people to read.
+    version : 1
+        Of what the keys mean.
+
+    Raises
+    ------
+    ValueError
+        A value cannot be; the message begins with its key.
+    """
+
+    model_inputs: Annotated[tuple[Input, ...], Length(1, 6)] = field(metadata={"key": "inputs"})
+    sound: Sound = Sound()
+    segment: Segment = Segment()
+    windows: Windows | None = None
+    labels: Annotated[tuple[Annotated[str, Length(0, 200)], ...], Length(0, 10_000)] = ()
+    made_with: Annotated[
+        tuple[Annotated[str, Matching(r"[\w.-]{1,100}==[\w.+!-]{1,100}", "like librosa==0.11.0")], ...],
+        Length(0, 100),
+    ] = ()
+    version: Literal[1] = 1
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield what does not go together."""
+        for number, (given, shape) in enumerate(zip(self.model_inputs, self.shapes, strict=True)):
+            if math.prod(size or 1 for size in shape) > MAX_VALUES:
+                yield f"inputs[{number}]", f"must be at most {MAX_VALUES} numbers; it is of shape {list(shape)}"
+            for key, said in self._faults_of_input(given):
+                yield f"inputs[{number}].{key}", said
+
+    def _faults_of_input(self, given: Input) -> Iterator[tuple[str, str]]:
+        if isinstance(given, Spectral):
+            highest = self.sound.sr / 2
+            for key, value in (("fmax", given.fmax or highest), ("fmin", given.fmin)):
+                if value > highest:
+                    yield key, f"must be at most half of sound.sr, {highest:g}, not {value:g}"
+            if self._samples is not None and given.n_fft > self._samples:
+                yield "n_fft", f"must be at most what is looked at, {self._samples} samples, not {given.n_fft}"
+        in_frames = self.windows is not None and self.windows.unit == "frames"
+        if in_frames and (not isinstance(given, Framed) or given.statistics):
+            yield "kind", "cannot be cut into windows of frames: it has none"
+        if in_frames and getattr(given, "frames", None):
+            yield "frames", "must not be given where windows are cut in frames"
+        if isinstance(given, Features) and self.sound.sr != 22050:
+            yield "kind", f"features are computed at a sound.sr of 22050 Hz, not {self.sound.sr}"
+
+    @classmethod
+    def from_json(cls, value: bytes | str | Mapping[str, Any]) -> Self:
+        """Read a recipe; what is left out has its default.
+
+        Raises
+        ------
+        BadRequest
+            It is no recipe; the message begins with the key at fault, ``recipe.inputs[0].n_mels`` for instance.
+        """
+        try:
+            decoded = schema.loads(value) if isinstance(value, bytes | str) else value
+            if not isinstance(decoded, Mapping):
+                raise Fault("", "must be an object")
+            return cls.from_mapping(decoded)
+        except Fault as fault:
+            raise BadRequest(str(fault.under("recipe"))) from fault
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the canonical JSON."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def inputs(self, song: bytes | str | PathLike[str], csv: bytes | None = None) -> "list[NDArray[Any]]":
+        """Make a model's inputs from a song: what a notebook trains on, and the server predicts from.
+
+        Parameters
+        ----------
+        song : bytes or path
+            The file, or where it is.
+        csv : bytes or None
+            One row of numbers under their names, for `Features`; without it they are computed.
+
+        Returns
+        -------
+        arrays : list of np.ndarray [shape=(windows, ...)]
+            One an input, in the recipe's order.
+
+        Raises
+        ------
+        Unprocessable, UnsupportedMedia, TooLarge
+            The song or the csv cannot be used.
+        """
+        from spectrogram_predictor import inputs  # where the libraries are: a server only reads recipes
+
+        return inputs.make(self, song, csv)
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """The arrays' shapes, without that of the windows; None where the song decides."""
+        return [given.shape(self._frames(given)) for given in self.model_inputs]
+
+    def _frames(self, given: Input) -> int | None:
+        if self.windows and self.windows.unit == "frames":
+            return int(self.windows.length)
+        # A part may be shorter than it should be, a window is not.
+        if self._samples is None or not (self.windows or self.segment.pad) or not isinstance(given, Spectral):
+            return None
+        return 1 + (self._samples - given.n_fft % 2) // given.hop_length
+
+    @property
+    def _samples(self) -> int | None:
+        """How many samples are looked at together, at most."""
+        in_seconds = self.windows and self.windows.unit == "seconds"
+        seconds = self.windows.length if self.windows and in_seconds else self.segment.seconds
+        return None if seconds is None else round(seconds * self.sound.sr)
+
+    def check_model(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Accept a model that takes what this recipe makes.
+
+        Parameters
+        ----------
+        inputs, outputs : sequence of mapping
+            As in `models.Model`.
+
+        Raises
+        ------
+        Unprocessable
+            It takes something else, or answers another number than there are labels; the message has the key.
+        """
+        self._order(self.shapes, inputs)
+        size = outputs[0]["shape"][-1] if outputs and outputs[0]["shape"] else None
+        if self.labels and size not in (None, len(self.labels)):
+            raise Unprocessable(
+                f"recipe.labels: there are {len(self.labels)}, but the model answers {size} numbers"
+            )
+
+    def arrange(
+        self, arrays: "Sequence[NDArray[Any]]", inputs: Sequence[Mapping[str, Any]]
+    ) -> "list[NDArray[Any]]":
+        """Return the recipe's arrays in the order of a model's inputs.
+
+        Raises
+        ------
+        Unprocessable
+            The model takes something else.
+        """
+        return [arrays[number] for number in self._order([array.shape[1:] for array in arrays], inputs)]
+
+    def _order(self, shapes: Sequence[Shape], inputs: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+        """Find which of the recipe's inputs goes into each of the model's."""
+        takes = ", ".join(f"{item['name']} {list(item['shape'])}" for item in inputs)
+        if len(shapes) != len(inputs):
+            raise Unprocessable(f"recipe.inputs: there are {len(shapes)}, the model takes {len(inputs)}: {takes}")
+        names = [given.name for given in self.model_inputs]
+        for number, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+            if not any(_fits(name, shape, item) for item in inputs):
+                called = f" for {name!r}" if name else ""
+                raise Unprocessable(
+                    f"recipe.inputs[{number}]: it makes {list(shape)}{called}, the model takes {takes}"
+                )
+        for order in itertools.permutations(range(len(shapes))):
+            if all(_fits(names[at], shapes[at], item) for at, item in zip(order, inputs, strict=True)):
+                return order
+        raise Unprocessable(
+            f"recipe.inputs: they make {[list(shape) for shape in shapes]}, the model takes {takes}"
+        )
+
+    def combine(self, output: "NDArray[Any]") -> "NDArray[Any]":
+        """Make one answer of those to the windows.
+
+        Parameters
+        ----------
+        output : np.ndarray [shape=(windows, ...)]
+            The model's.
+
+        Returns
+        -------
+        output : np.ndarray [shape=(1, ...)]
+        """
+        how = self.windows.combine if self.windows else "first"
+        if how == "first":
+            return output[:1]
+        if how == "vote":
+            largest = (output == output.max(axis=-1, keepdims=True)).astype(output.dtype)
+            output = largest / largest.sum(axis=-1, keepdims=True)
+        combined: NDArray[Any] = (output.max if how == "max" else output.mean)(axis=0, keepdims=True)
+        return combined
+
+
+def _fits(name: str | None, shape: Shape, item: Mapping[str, Any]) -> bool:
+    """Tell whether an array can be what a model's input takes; None fits any size."""
+    if name not in (None, item["name"]) or len(shape) != len(item["shape"]):
+        return False
+    return all(None in pair or pair[0] == pair[1] for pair in zip(shape, item["shape"], strict=True))
+
+
+@functools.cache
+def named(name: str) -> Recipe:
+    """Return a recipe that comes with this package.
+
+    Parameters
+    ----------
+    name : str
+        ``"genreml-2020"``: the picture of the 2020 system. ``"gtzan-pictures"``: that of the public GTZAN set.
+        ``"gtzan-features"``: the 58 columns of its table.
 
     Raises
     ------
     BadRequest
-        The model takes features, there is no csv, and they are not those that can be computed.
-    Unprocessable, UnsupportedMedia, TooLarge
-        The song or the csv cannot be used.
+        There is none of this name.
     """
-    check_shapes(shapes)
-    y = audio.decode(song)
-    return [
-        (_features(shape, csv, y) if takes_features(shape) else _picture(shape, y))[np.newaxis] for shape in shapes
-    ]
+    if name not in names():
+        raise BadRequest(f"recipe: there is no {name[:40]!r}; there are {', '.join(names())}")
+    return Recipe.from_json((_shipped() / f"{name}.json").read_bytes())
 
 
-def _features(shape: Shape, csv: bytes | None, y: audio.Waveform) -> NDArray[np.float32]:
-    if csv:
-        return features.as_input(features.parse_csv(csv), shape)
-    if shape[0] != len(features.GTZAN_COLUMNS):
-        number = "any number of" if shape[0] is None else shape[0]
-        raise BadRequest(f"this model takes {number} features: send them as csv")
-    return features.as_input(features.compute(y), shape)
+def names() -> list[str]:
+    """Return the names of the recipes that come with this package."""
+    return sorted(path.name.removesuffix(".json") for path in _shipped().iterdir() if path.name.endswith(".json"))
 
 
-def _picture(shape: Shape, y: audio.Waveform) -> NDArray[np.float32]:
-    height, width, *channels = shape
-    drawn = audio.picture(y, height, width).astype(np.float32)
-    return np.repeat(drawn[..., np.newaxis], channels[0] or 1, axis=2) if channels else drawn
+def _shipped() -> Any:
+    return importlib.resources.files(__package__) / "recipes"

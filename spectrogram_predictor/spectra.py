@@ -9,16 +9,22 @@ finds no cache, and a container's site-packages cannot be written to.
 """
 
 import functools
+import warnings
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import librosa.filters
 import numpy as np
 import scipy.fft
 import scipy.signal
-from numpy.typing import NDArray
+import scipy.sparse
+from numpy.typing import DTypeLike, NDArray
 
-from spectrogram_predictor.audio import SR, Spectrogram, Waveform
+from spectrogram_predictor.audio import SR, Waveform
+from spectrogram_predictor.columns import N_MFCC
+from spectrogram_predictor.errors import Unprocessable
+
+Spectrogram = NDArray[np.float32]
 
 PadMode = Literal["reflect", "constant"]
 """How a song is continued by half a window at both ends: librosa's default before 0.9, and since."""
@@ -26,7 +32,6 @@ PadMode = Literal["reflect", "constant"]
 N_FFT = 2048
 HOP_LENGTH = 512
 N_MELS = 128
-N_MFCC = 20
 N_CHROMA = 12
 TOP_DB = 80.0
 AMIN = 1e-10
@@ -34,6 +39,9 @@ ROLL_PERCENT = 0.85
 
 BLOCK = 512
 """Frames that are worked on at a time."""
+
+_MEL_BLOCK = 64
+"""Of a mel spectrogram alone: what stays in a processor's cache is done a third faster."""
 
 _BIN_HZ = SR / N_FFT
 _TINY = np.finfo(np.float32).tiny
@@ -103,25 +111,125 @@ def magnitude(y: Waveform, pad_mode: PadMode) -> Spectrogram:
     return S
 
 
+def mel(
+    y: Waveform,
+    sr: int = SR,
+    n_fft: int = N_FFT,
+    hop_length: int = HOP_LENGTH,
+    n_mels: int = N_MELS,
+    fmin: float = 0.0,
+    fmax: float | None = None,
+    power: int = 2,
+    pad_mode: PadMode = "constant",
+    dtype: DTypeLike = np.float64,
+) -> Spectrogram:
+    """Compute the mel spectrogram.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Waveform at `sr`.
+    sr, n_fft, hop_length, n_mels, fmin, fmax
+        As in ``librosa.feature.melspectrogram``.
+    power : 1 or 2
+        Of magnitude, or of power.
+    pad_mode : "reflect" or "constant"
+        See `PadMode`.
+    dtype : np.float64 or np.float32
+        Of the transform. In double precision the numbers are librosa's but for their last bits, in single within
+        a thousandth of a decibel, in half the time.
+
+    Returns
+    -------
+    S : np.ndarray [shape=(n_mels, 1 + n // hop_length), dtype=float32]
+
+    Raises
+    ------
+    Unprocessable
+        The waveform is shorter than one window.
+    """
+    if len(y) < n_fft:
+        raise Unprocessable(f"the song is too short: {len(y) / sr:.3f} s, at least {n_fft / sr:.3f} s are needed")
+    filters = mel_filters(sr, n_fft, n_mels, fmin, fmax)
+    S: Spectrogram = np.empty((n_mels, 1 + (len(y) - n_fft % 2) // hop_length), np.float32)
+    for first in range(0, S.shape[1], _MEL_BLOCK):
+        part = S[:, first : first + _MEL_BLOCK]
+        samples = _samples(y, first * hop_length, part.shape[1], n_fft, hop_length, pad_mode)
+        frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop_length]
+        part[:] = filters @ _power(frames, power, dtype).T
+    return S
+
+
+def _samples(y: Waveform, first: int, frames: int, n_fft: int, hop_length: int, pad_mode: PadMode) -> Waveform:
+    """Cut out what so many frames cover, the first of which is centred on a sample."""
+    begin = first - n_fft // 2
+    end = begin + (frames - 1) * hop_length + n_fft
+    # What is reflected is not repeated: one sample more is needed.
+    near, far = max(begin - 1, 0), min(end + 1, len(y))
+    if near <= begin and end <= far:
+        return y[begin:end]
+    padded = np.pad(y[near:far], (max(-begin, 0), max(end - len(y), 0)), mode=pad_mode)
+    skipped = begin - near if begin > 0 else 0
+    return padded[skipped : skipped + end - begin]
+
+
+def _power(frames: Waveform, power: int, dtype: DTypeLike) -> NDArray[np.float32]:
+    """Transform frames, and return the power (2) or the magnitude (1) of each."""
+    spectrum = scipy.fft.rfft(frames * hann(frames.shape[1]).astype(dtype), axis=1, overwrite_x=True)
+    if spectrum.dtype == np.complex64:
+        squared: NDArray[np.float32] = np.square(spectrum.real)
+        squared += np.square(spectrum.imag)
+        return np.sqrt(squared) if power == 1 else squared
+    # Rounded where librosa rounds: a level of a picture may depend on it.
+    magnitude: NDArray[np.float32] = np.abs(spectrum.astype(np.complex64))
+    return magnitude if power == 1 else np.square(magnitude)
+
+
+@functools.lru_cache(maxsize=16)
+def mel_filters(sr: int, n_fft: int, n_mels: int, fmin: float = 0.0, fmax: float | None = None) -> Any:
+    """Make the filters from a spectrum to mel bands [shape=(n_mels, 1 + n_fft // 2)], a sparse array."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of empty bands: they are what was asked for
+        dense = librosa.filters.mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, dtype=np.float32)
+    return scipy.sparse.csr_array(dense)
+
+
+def decibels(S: Spectrogram, ref: float = 1.0, top_db: float | None = TOP_DB) -> Spectrogram:
+    """Turn power into decibels, in place.
+
+    Parameters
+    ----------
+    S : np.ndarray [dtype=float32]
+        Power.
+    ref : float > 0
+        What is 0 dB.
+    top_db : float > 0 [dB] or None
+        Nothing is further below the maximum.
+    """
+    np.maximum(S, np.float32(AMIN), out=S)
+    np.log10(S, out=S)
+    S *= 10
+    if ref != 1:
+        S -= 10 * np.log10(np.maximum(np.float32(ref), np.float32(AMIN)))
+    if top_db is not None:
+        np.maximum(S, S.max() - np.float32(top_db), out=S)
+    return S
+
+
 def mel_db(S: Spectrogram) -> Spectrogram:
-    """Compute the mel spectrogram in decibels, no more than `TOP_DB` below its maximum.
+    """Compute the mel spectrogram in decibels of a magnitude spectrogram.
 
     Returns
     -------
     S : np.ndarray [shape=(N_MELS, t), dtype=float32]
     """
-    mel = _filter_power(_mel_filters(), S)
-    np.maximum(mel, AMIN, out=mel)
-    np.log10(mel, out=mel)
-    mel *= 10
-    np.maximum(mel, mel.max() - np.float32(TOP_DB), out=mel)
-    return mel
+    return decibels(_filter_power(_dense_mel_filters(), S))
 
 
-def mfcc(mel: Spectrogram) -> NDArray[np.float32]:
-    """Compute the mel-frequency cepstral coefficients [shape=(N_MFCC, t)] of a mel spectrogram in decibels."""
+def mfcc(mel: Spectrogram, n_mfcc: int = N_MFCC) -> NDArray[np.float32]:
+    """Compute the mel-frequency cepstral coefficients [shape=(n_mfcc, t)] of a mel spectrogram in decibels."""
     coefficients: NDArray[np.float32] = scipy.fft.dct(mel, axis=0, type=2, norm="ortho")
-    return coefficients[:N_MFCC]
+    return coefficients[:n_mfcc]
 
 
 def chroma(S: Spectrogram) -> NDArray[np.float32]:
@@ -245,8 +353,9 @@ def chroma_filters(tuning: float) -> NDArray[np.float32]:
 
 
 @functools.cache
-def _mel_filters() -> NDArray[np.float32]:
-    filters: NDArray[np.float32] = librosa.filters.mel(sr=SR, n_fft=N_FFT, n_mels=N_MELS, dtype=np.float32)
+def _dense_mel_filters() -> NDArray[np.float32]:
+    # Sparse ones add up in another order: another last bit.
+    filters: NDArray[np.float32] = mel_filters(SR, N_FFT, N_MELS).toarray()
     return filters
 
 

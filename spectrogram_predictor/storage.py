@@ -1,6 +1,7 @@
 """Where bytes are kept: the contract of every backend, and every key there is.
 
     registered/<sha256>.json     one registration
+    golden/<sha256>              a song or a row of features that a registration's goldens name; hashes to its name
     incoming/<upload-id>/data    bytes being received
     temp/<upload-id>.upload      a whole file, received by a server, waiting for the sweep
     temp/<any other name>        a file that somebody put there by hand
@@ -27,9 +28,10 @@ REGISTERED = "registered/"
 MODELS = "models/"
 REJECTED = "rejected/"
 INSPECTED = "inspected/"
+GOLDEN = "golden/"
 QUARANTINE = "quarantine/"
 
-PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED, QUARANTINE)
+PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED, GOLDEN, QUARANTINE)
 """Where all of it is."""
 
 FORMATS = ("h5", "keras")
@@ -42,6 +44,11 @@ _RECEIVED = re.compile(r"temp/[0-9a-f]{32}\.upload")
 def registered_key(sha256: str) -> str:
     """Return the key of a registration."""
     return f"{REGISTERED}{sha256}.json"
+
+
+def golden_key(sha256: str) -> str:
+    """Return the key of what a golden names by its digest."""
+    return f"{GOLDEN}{sha256}"
 
 
 def inspected_key(sha256: str) -> str:
@@ -85,7 +92,7 @@ def is_received(key: str) -> bool:
 
 
 def digest_of(key: str) -> str:
-    """Return the SHA-256 in the key of a registration, model or rejection."""
+    """Return the SHA-256 in the key of a registration, model, rejection or golden."""
     return key.rpartition("/")[2].partition(".")[0]
 
 

@@ -29,7 +29,7 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any
 
-from spectrogram_predictor import errors
+from spectrogram_predictor import errors, logs
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import DeadlineExceeded, SpectrogramPredictorError, WorkerLost
 
@@ -342,6 +342,7 @@ def main(arguments: list[str]) -> None:
     descriptor, initializer, threads, cached_models = arguments
     # Ctrl-C in a terminal goes to the whole group; the server decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logs.configure()
     channel = _Channel(socket.socket(fileno=int(descriptor)))
     module, _, function = initializer.partition(":")
     began = time.monotonic()

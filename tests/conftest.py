@@ -5,6 +5,7 @@ import functools
 import hashlib
 import io
 import logging
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from spectrogram_predictor import Recipe
 from spectrogram_predictor.certificates import make_self_signed
+from spectrogram_predictor.registry import Registration, Terms
 from tests.backends import s3
 from tests.backends.s3 import S3Server
 from tests.live import Live
@@ -187,3 +190,46 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 store on disk, of several processes; its tests are marked ``swift``."""
     with s3.swift(SWIFT, tmp_path_factory.mktemp("swift")) as server:
         yield server
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Return the most memory that a call held at a time."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def changed(given: Recipe, path: str, value: Any) -> Recipe:
+    """Return a recipe with one of its parameters changed."""
+    mapping = given.to_mapping()
+    *outer, last = path.split(".")
+    at: Any = mapping
+    for key in outer:
+        at = at[int(key) if key.isdigit() else key]
+    assert at[last] != value
+    at[last] = value
+    return Recipe.from_json(mapping)
+
+
+def terms(digest: str, recipe: Recipe | None = None) -> Terms:
+    """Return what a model with this recipe is served under."""
+    return Terms(Registration(digest, recipe=recipe).to_json())
+
+
+def inspect(model: Path, recipe: Recipe | None = None) -> dict[str, Any]:
+    """Load a model file and say what it is, as a worker does."""
+    from spectrogram_predictor import engine
+
+    digest = sha256(model)
+    return engine.inspect(model, digest, model.suffix.removeprefix("."), terms(digest, recipe))
+
+
+def ask(model: Path, recipe: Recipe | None, song: bytes, csv: bytes | None = None) -> np.ndarray:
+    """Ask a model file about a song, as a worker does."""
+    from spectrogram_predictor import engine
+
+    digest, format_ = sha256(model), model.suffix.removeprefix(".")
+    return np.array(engine.predict(model, digest, format_, terms(digest, recipe), song, csv))

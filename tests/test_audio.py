@@ -1,8 +1,6 @@
-"""Bytes to waveform to picture: the same numbers as librosa's."""
+"""Bytes to waveform: the same numbers as librosa's."""
 
 import io
-import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import librosa
@@ -12,7 +10,7 @@ import soundfile
 
 from spectrogram_predictor import audio
 from spectrogram_predictor.errors import TooLarge, Unprocessable, UnsupportedMedia
-from tests.conftest import wav
+from tests.conftest import peak_bytes, wav
 
 
 @pytest.mark.parametrize("sr", [8000, 22050, 44100, 192_000])
@@ -92,16 +90,6 @@ def test_a_song_that_does_not_say_how_long_it_is_is_refused() -> None:
         audio.decode(bytes(song))
 
 
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Return the most memory that a call held at a time."""
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 def test_a_song_costs_its_waveform_and_a_block() -> None:
     """Whatever its rate and channels are."""
     song = wav(10.0, 192_000, 8)
@@ -109,41 +97,18 @@ def test_a_song_costs_its_waveform_and_a_block() -> None:
     assert peak_bytes(lambda: audio.decode(song)) < 10 * audio.SR * 4 + block
 
 
-def test_a_mel_spectrogram_costs_less_than_its_waveform() -> None:
-    """However long the song is."""
-    y = np.random.default_rng(1).standard_normal(120 * audio.SR).astype(np.float32)
-    assert peak_bytes(lambda: audio.mel_db(y)) < y.nbytes
+def test_the_first_of_several_channels_can_be_taken() -> None:
+    """In place of their mean."""
+    left, right = np.sin(np.arange(5000) / 9), np.cos(np.arange(5000) / 5)
+    file = io.BytesIO()
+    soundfile.write(file, np.column_stack([left, right]) / 2, audio.SR, format="WAV", subtype="FLOAT")
+    np.testing.assert_allclose(audio.decode(file.getvalue(), channels="first"), left / 2, atol=1e-6)
+    np.testing.assert_allclose(audio.decode(file.getvalue()), (left + right) / 4, atol=1e-6)
 
 
-@pytest.mark.parametrize("samples", [2048, 2049, 22050, 661_500])
-def test_the_mel_spectrogram_is_librosa_s(samples: int) -> None:
-    """Within a thousandth of a decibel."""
-    y = np.random.default_rng(samples).standard_normal(samples).astype(np.float32)
-    power = librosa.feature.melspectrogram(y=y, sr=22050, n_fft=2048, hop_length=1024)
-    S = audio.mel_db(y)
-    assert S.shape == (128, 1 + samples // 1024)
-    np.testing.assert_allclose(S, librosa.power_to_db(power), atol=1e-3)
-
-
-def test_the_picture_is_grey_loud_is_dark_and_low_is_at_the_bottom() -> None:
-    """A low tone darkens the lower rows; the whole range of grey is used."""
-    t = np.arange(22050) / 22050
-    drawn = audio.picture(np.sin(2 * np.pi * 200 * t).astype(np.float32))
-    assert drawn.dtype == np.uint8
-    assert drawn.shape == (128, 22)
-    assert (drawn.min(), drawn.max()) == (0, 255)
-    assert drawn[100:].mean() < drawn[:64].mean()
-    assert audio.picture(np.sin(t).astype(np.float32), 24, 32).shape == (24, 32)
-
-
-@pytest.mark.parametrize("y", [np.zeros(0), np.ones(2047)])
-def test_too_short(y: np.ndarray) -> None:
-    """Less than one window is said so."""
-    with pytest.raises(Unprocessable, match="short"):
-        audio.picture(y.astype(np.float32))
-
-
-def test_silence_has_no_picture() -> None:
-    """There is nothing to scale."""
-    with pytest.raises(Unprocessable, match="silent"):
-        audio.picture(np.zeros(22050, np.float32))
+@pytest.mark.parametrize("res_type", ["soxr_vhq", "soxr_hq", "soxr_mq", "soxr_lq", "soxr_qq"])
+def test_rate_and_resampler_are_as_librosa_names_them(res_type: str) -> None:
+    """Each gives the numbers of librosa's."""
+    song = wav(1.0, 44_100)
+    expected, _ = librosa.load(io.BytesIO(song), sr=16_000, res_type=res_type)
+    np.testing.assert_allclose(audio.decode(song, 16_000, res_type=res_type), expected, atol=1e-6)

@@ -317,11 +317,26 @@ def test_only_a_sha256_can_be_registered(server: Live, value: object) -> None:
         {"hash": UNKNOWN, "labels": {"rock": 1}},
         {"hash": UNKNOWN, "labels": ["x" * 100_000]},
         {"hash": UNKNOWN, "labels": ["x"] * 100_000},
+        {"hash": UNKNOWN, "recipe": "../server.key"},
+        {"hash": UNKNOWN, "recipe": "x" * 100_000},
+        {"hash": UNKNOWN, "recipe": 1},
+        {"hash": UNKNOWN, "recipe": {}},
+        {"hash": UNKNOWN, "recipe": {"inputs": [{"kind": "mel"}] * 1000}},
+        {"hash": UNKNOWN, "recipe": {"inputs": [{"kind": "x" * 100_000}]}},
+        {"hash": UNKNOWN, "recipe": {"inputs": [{"kind": "mel", "fmin": float("nan")}]}},
+        {"hash": UNKNOWN, "golden": {}},
+        {"hash": UNKNOWN, "golden": [{}] * 100_000},
+        {"hash": UNKNOWN, "golden": [{"song": "", "expected": [1], "x" * 100_000: 1}]},
+        {"hash": UNKNOWN, "golden": [{"song": "???", "expected": [1]}]},
+        {"hash": UNKNOWN, "golden": [{"song": "", "expected": [float("nan")]}]},
+        {"hash": UNKNOWN, "golden": [{"song": "", "expected": [0] * 100_000}]},
+        {"hash": UNKNOWN, "golden": [{"song": "", "expected": [10**400]}]},
+        {"hash": UNKNOWN, "golden": [{"song": "", "expected": [[[[[]]]]]}]},
     ],
     ids=lambda fields: repr(fields)[66:100],
 )
 def test_a_registration_of_another_shape_is_400(server: Live, fields: dict[str, Any]) -> None:
-    """A registration has a hash, perhaps labels, and nothing else."""
+    """A registration has a hash, perhaps labels, a recipe and goldens, and nothing else."""
     refused(server.post_signed("/registermodelhash", fields), 400, "bad_request")
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from PIL import Image
 
 from spectrogram_predictor import cli
 from spectrogram_predictor.client import Client, NoAnswer, Refused
+from spectrogram_predictor.recipe import Recipe
 from tests.conftest import csv_row, sha256
 from tests.live import Live
+from tests.test_client import notebook_model
 
 Run = Callable[..., int]
 
@@ -79,6 +82,72 @@ def test_register_and_upload_are_commands_too(
     table.write_text(f"filename,{header}\nother.wav,{row}\n")
     assert run("predict", song_file, "--model", digest, "--csv", table) == 1
     assert "0 rows" in capsys.readouterr().err
+
+
+def test_publish_with_a_recipe_and_a_golden(
+    run: Run, song_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recipe is a file or a name; the golden's answer is what predict prints."""
+    recipe, answer = tmp_path / "recipe.json", tmp_path / "answer.json"
+    recipe.write_text('{"inputs":[{"kind":"picture","height":24,"width":32}],"labels":["a","b","c"]}')
+    model = tmp_path / "model.keras"
+    notebook_model().save(model)
+    assert run("publish", model, "--recipe", recipe) == 0
+    digest = capsys.readouterr().out.strip()
+    assert run("predict", song_file, "--model", digest, "--json", "--picture", tmp_path / "p.png") == 0
+    answer.write_text(capsys.readouterr().out)
+    with Image.open(tmp_path / "p.png") as drawn:
+        assert drawn.size == (32, 24)
+        (seen,) = Recipe.from_json(recipe.read_bytes()).inputs(song_file)
+        np.testing.assert_array_equal(np.asarray(drawn), seen[0, :, :, 0])
+    array = json.loads(answer.read_text())["array"]
+    (tmp_path / "row.json").write_text(json.dumps(array[0]))
+    golden = ["--golden", f"{song_file}={answer}", "--golden", f"{song_file}={tmp_path / 'row.json'}"]
+    assert run("register", model, *golden) == 0
+    assert run("publish", model, "--recipe", recipe, *golden, "--labels", "a,b,c") == 0
+    (tmp_path / "row.json").write_text(json.dumps([2.0, *array[0][1:]]))
+    capsys.readouterr()
+    assert run("publish", model, *golden) == 1
+    assert "golden 2: largest difference" in capsys.readouterr().err
+    assert run("register", model, "--recipe", "gtzan-features") == 1
+    assert "recipe.inputs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        ({"kind": "mel", "n_mels": 24, "frames": 32, "layout": "time-major"}, (24, 32)),
+        ({"kind": "picture", "height": 24, "width": 32, "scaling": {"kind": "standard", "scale": 255}}, (32, 24)),
+    ],
+    ids=["mel", "scaled"],
+)
+def test_what_a_recipe_makes_of_a_song_is_drawn(
+    song_file: Path, tmp_path: Path, fields: dict[str, Any], size: tuple[int, int]
+) -> None:
+    """Whatever its numbers are, from black to white."""
+    recipe = {"inputs": [{"kind": "features"}, fields]}
+    cli._draw(song_file, {"recipe": recipe}, tmp_path / "p.png")
+    with Image.open(tmp_path / "p.png") as drawn:
+        assert drawn.size == size
+        assert drawn.getextrema() == (0, 255)
+    with pytest.raises(ValueError, match="no picture"):
+        cli._draw(song_file, {"recipe": {"inputs": [{"kind": "features"}]}}, tmp_path / "p.png")
+
+
+def test_a_golden_without_its_answer_is_refused(
+    run: Run, song_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command line cannot run the model: what it must answer comes with the song, in a file of JSON."""
+    with pytest.raises(SystemExit) as left:
+        run("register", "0" * 64, "--golden", song_file)
+    assert left.value.code == 2
+    assert run("register", "0" * 64, "--golden", f"{song_file}=/nonexistent") == 1
+    assert run("register", "0" * 64, "--golden", f"{song_file}={song_file}") == 1
+    assert "no answer in JSON" in capsys.readouterr().err
+    (tmp_path / "answer.json").write_text('{"labels":[]}')
+    assert run("register", "0" * 64, "--golden", f"{song_file}={tmp_path / 'answer.json'}") == 1
+    assert run("register", "0" * 64, "--recipe", song_file) == 1
+    assert "not JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), ()], ids=str)

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -166,3 +167,33 @@ def test_the_end_of_the_drain_leaves_nothing_half_received(make_live: Callable[.
         assert live.stop() == 0
     assert live.files("incoming") == []
     assert "Traceback" not in live.log
+
+
+def test_a_kill_between_a_golden_and_its_registration_leaves_nothing(
+    make_live: Callable[..., Live], picture_model: Path, song: bytes
+) -> None:
+    """The song is kept before the registration that names it, which never comes: it is removed in time."""
+    live = make_live()
+    digest = sha256(picture_model)
+    with live.client() as client:
+        client.publish(picture_model)
+    registration = live.storage / "registered" / f"{digest}.json"
+    before = registration.read_bytes()
+    (worker,) = live.worker_pids()
+    # The model is served: the registration waits for a trial, and the trial for this worker.
+    os.kill(worker, signal.SIGSTOP)
+    fields = {"hash": digest, "golden": [{"song": b64(song), "expected": [0, 0, 0]}]}
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(live.post_signed, "/registermodelhash", fields)
+        wait_until(lambda: live.files("golden"))
+        live.kill()
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            answer.result()
+    assert live.files("golden") == [f"golden/{sha256(song)}"]
+    assert registration.read_bytes() == before
+    live = make_live(promotion__incoming_ttl_s=1.0, promotion__interval_s=0.5)
+    wait_until(lambda: live.files("golden") == [])
+    question = {"model_hash": digest, "ext": "wav", "data": b64(song)}
+    assert live.post_signed("/prediction", question).status_code == 200
+    assert registration.read_bytes() == before

@@ -10,10 +10,10 @@ import librosa
 import numpy as np
 import pytest
 
-from spectrogram_predictor import audio, features
+from spectrogram_predictor import audio, features, spectra
 from spectrogram_predictor.audio import SR, Waveform
+from spectrogram_predictor.columns import GTZAN_COLUMNS
 from spectrogram_predictor.errors import Unprocessable
-from spectrogram_predictor.features import GTZAN_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -87,7 +87,7 @@ def almost_silent() -> Waveform:
 SOUNDS = {
     "song": song(4),
     "short": song(0.2),
-    "one window": song(0.2)[: audio.N_FFT],
+    "one window": song(0.2)[: spectra.N_FFT],
     "noise": np.random.default_rng(3).uniform(-1, 1, 3 * SR).astype(np.float32),
     "sine": np.sin(2 * np.pi * 5000 * np.arange(2 * SR) / SR).astype(np.float32),
     "clicks": clicks(),

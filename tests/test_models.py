@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
-from spectrogram_predictor import models, recipe
+from spectrogram_predictor import default, models
 from spectrogram_predictor.errors import (
     ModelNotFound,
     StorageUnavailable,
@@ -227,15 +227,15 @@ def test_inputs_are_matched_by_rank_and_shape(tmp_path: Path, kinds: list[str]) 
     answers = []
     for name in ("model", "sorted"):
         model = models.load(tmp_path / f"{name}.keras", "keras")
-        answers.append(model(recipe.inputs(model.shapes, wav(), csv_row())))
+        answers.append(model(default.inputs(model.shapes, wav(), csv_row())))
     assert answers[0].shape == (1, 10)
     np.testing.assert_array_equal(*answers)
 
 
 def test_the_picture_has_the_model_s_size_and_channels() -> None:
     """Height, width and channels are the model's; None takes the spectrogram's own."""
-    shapes: list[recipe.Shape] = [(24, 32, 1), (24, 32, 3), (24, 32), (None, None, 1), (7,), (7, 1)]
-    made = recipe.inputs(shapes, wav(), csv_row([1.0] * 7))
+    shapes: list[default.Shape] = [(24, 32, 1), (24, 32, 3), (24, 32), (None, None, 1), (7,), (7, 1)]
+    made = default.inputs(shapes, wav(), csv_row([1.0] * 7))
     expected = [(1, 24, 32, 1), (1, 24, 32, 3), (1, 24, 32), (1, 128, 44, 1), (1, 7), (1, 7, 1)]
     assert [array.shape for array in made] == expected
     assert all(array.dtype == np.float32 for array in made)

@@ -17,12 +17,13 @@ from spectrogram_predictor.errors import (
     StorageUnavailable,
     Unavailable,
     Unprocessable,
+    UnsupportedMedia,
     WorkerLost,
 )
 from spectrogram_predictor.promotion import MAX_TRIAL_LOADS, Promoter
-from spectrogram_predictor.registry import Registration, Registry
+from spectrogram_predictor.registry import Registration, Registry, Request
 from spectrogram_predictor.uploads import Uploads
-from tests.conftest import sha256
+from tests.conftest import b64, sha256
 
 HDF5 = b"\x89HDF\r\n\x1a\n a model"
 ZIP = b"PK\x03\x04 a model"
@@ -37,13 +38,15 @@ class House:
         self.registry = Registry(self.backend)
         self.uploads = Uploads(self.backend, UploadSettings())
         self.inspected: list[str] = []
+        self.tried: list[Registration] = []
         self.refusal: Exception | None = None
         self.promoter = Promoter(
             self.backend, self.registry, self.uploads, self.inspect, PromotionSettings(**settings)
         )
 
-    async def inspect(self, key: str, digest: str, format_: str) -> dict[str, Any]:
+    async def inspect(self, key: str, registration: Registration, format_: str) -> dict[str, Any]:
         self.inspected.append(format_)
+        self.tried.append(registration)
         if self.refusal:
             raise self.refusal
         return {"format": format_, "inputs": [], "outputs": [{"shape": [3]}]}
@@ -60,9 +63,35 @@ class House:
         path.write_bytes(data)
         return path
 
+    async def publish(self, data: bytes, **fields: Any) -> str:
+        """Register, receive and promote."""
+        await self.promoter.register(request(sha256(data), **fields))
+        digest = await self.receive(data)
+        assert await self.promoter.sweep() == [digest]
+        return digest
+
+    def later(self, seconds: float) -> None:
+        """Let the storage's clock go forward."""
+
+        async def now() -> float:
+            return os.stat(self.root).st_mtime + seconds
+
+        self.backend.now = now  # type: ignore[method-assign]
+
+    def goldens(self) -> list[str]:
+        return sorted(path.name for path in self.root.glob("golden/*"))
+
     def files(self) -> list[str]:
         found = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if not path.is_dir())
         return sorted(name for name in found if name.startswith(("temp/", "models/", "incoming/", "rejected/")))
+
+
+def request(digest: str, **fields: Any) -> Request:
+    return Request.parse({"hash": digest, **fields})
+
+
+def golden(song: bytes, expected: float = 0.5) -> dict[str, Any]:
+    return {"song": b64(song), "expected": [expected]}
 
 
 @pytest.fixture
@@ -280,10 +309,7 @@ async def test_an_upload_still_moving_is_left_and_an_old_one_expires(house: Hous
     await house.promoter.sweep()
     assert len(house.files()) == 1
 
-    async def later() -> float:
-        return os.stat(house.root).st_mtime + 10**6
-
-    house.backend.now = later  # type: ignore[method-assign]
+    house.later(10**6)
     await house.promoter.sweep()
     assert house.files() == []
     await upload.cancel()
@@ -355,3 +381,169 @@ async def test_damage_to_what_is_known_of_a_model_costs_no_answer(
     assert [state.state for state in await house.registry.states()] == ["promoted"]
     assert "is damaged" in caplog.text
     caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_a_served_model_is_tried_under_a_new_registration(house: House) -> None:
+    """Before it holds; the same one again is no news, and neither is a bare hash."""
+    digest = await house.publish(HDF5, labels=["a", "b", "c"])
+    house.tried.clear()
+    for fields in ({}, {"labels": ["a", "b", "c"]}):
+        await house.promoter.register(request(digest, **fields))
+    assert house.tried == []
+    await house.promoter.register(request(digest, golden=[golden(b"song")]))
+    kept = await house.registry.get(digest)
+    assert kept
+    assert house.tried == [kept]
+    assert (kept.labels, len(kept.golden)) == (("a", "b", "c"), 1)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "refusal", [Unprocessable("golden 1: no"), UnsupportedMedia("no"), DeadlineExceeded("busy")]
+)
+async def test_a_registration_that_does_not_pass_changes_nothing(house: House, refusal: Exception) -> None:
+    """The model goes on under the one that it has, and the reason is given."""
+    digest = await house.publish(HDF5, golden=[golden(b"song")])
+    before = await house.registry.get(digest)
+    house.refusal = refusal
+    with pytest.raises(type(refusal), match=str(refusal)):
+        await house.promoter.register(request(digest, golden=[golden(b"another song")]))
+    assert await house.registry.get(digest) == before
+    state = await house.registry.state(digest)
+    assert state
+    assert state.state == "promoted"
+
+
+@pytest.mark.gen_test
+async def test_labels_must_fit_a_served_model_too(house: House) -> None:
+    """Two names for three numbers."""
+    digest = await house.publish(HDF5)
+    with pytest.raises(Unprocessable, match="2 labels"):
+        await house.promoter.register(request(digest, labels=["a", "b"]))
+    await house.promoter.register(request(digest, labels=["a", "b", "c"]))
+
+
+@pytest.mark.gen_test
+async def test_a_model_is_promoted_under_what_it_was_tried_under(house: House) -> None:
+    """Registered anew during its trial, it is tried again."""
+    digest = sha256(HDF5)
+    await house.registry.register(Registration(digest))
+    await house.receive(HDF5)
+    inspect = house.inspect
+
+    async def register_meanwhile(*args: Any) -> dict[str, Any]:
+        house.promoter._inspect = inspect
+        await house.promoter.register(request(digest, golden=[golden(b"song")]))
+        return await inspect(*args)
+
+    house.promoter._inspect = register_meanwhile
+    assert await house.promoter.sweep() == []
+    assert await house.promoter.sweep() == [digest]
+    assert [len(registration.golden) for registration in house.tried] == [0, 1]
+
+
+@pytest.mark.gen_test
+async def test_songs_that_no_golden_names_are_removed(house: House) -> None:
+    """Once they have been there for long; those that are named stay for ever."""
+    digest = await house.publish(HDF5, golden=[golden(b"old"), golden(b"both")])
+    await house.promoter.register(request(digest, golden=[golden(b"both"), golden(b"new")]))
+    other = sha256(ZIP)
+    await house.promoter.register(request(other, golden=[golden(b"other's")]))
+    # As of a server that is killed before it writes the registration.
+    await house.registry.keep({sha256(b"nobody's"): b"nobody's"})
+    (house.root / "registered" / "notes.txt").write_bytes(b"x")
+    everything = [b"old", b"both", b"new", b"other's", b"nobody's"]
+    await house.promoter.sweep()
+    assert house.goldens() == sorted(map(sha256, everything))
+    house.later(10**6)
+    await house.promoter.sweep()
+    assert house.goldens() == sorted(map(sha256, [b"both", b"new", b"other's"]))
+    await house.promoter.register(request(other, golden=[]))
+    await house.promoter.sweep()
+    assert house.goldens() == sorted(map(sha256, [b"both", b"new"]))
+
+
+@pytest.mark.gen_test
+async def test_songs_stay_while_a_registration_cannot_be_read(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may name any of them; registering again mends it, and then those that it does not name go."""
+    digest = sha256(HDF5)
+    await house.promoter.register(request(digest, golden=[golden(b"song")]))
+    await house.registry.keep({sha256(b"nobody's"): b"nobody's"})
+    (house.root / "registered" / f"{digest}.json").write_bytes(b"{")
+    house.later(10**6)
+    await house.promoter.sweep()
+    assert len(house.goldens()) == 2
+    await house.promoter.register(request(digest, golden=[golden(b"song")]))
+    await house.promoter.sweep()
+    assert house.goldens() == [sha256(b"song")]
+
+
+@pytest.mark.gen_test
+async def test_a_song_that_comes_again_is_not_removed_as_old(house: House) -> None:
+    """It may be on its way into a registration that is not written yet."""
+    await house.registry.keep({sha256(b"song"): b"song"})
+    house.later(10**6)
+    named = house.promoter._named
+
+    async def keep_meanwhile(*args: Any) -> Any:
+        await house.registry.keep({sha256(b"song"): b"song"})
+        return await named(*args)
+
+    house.promoter._named = keep_meanwhile  # type: ignore[method-assign]
+    await house.promoter.sweep()
+    assert house.goldens() == [sha256(b"song")]
+
+
+@pytest.mark.gen_test
+async def test_songs_are_looked_for_only_when_something_has_changed(house: House) -> None:
+    """A thousand registrations are not read again in every sweep."""
+    await house.publish(HDF5, golden=[golden(b"song")])
+    house.later(10**6)
+    await house.promoter.sweep()
+    house.promoter._named = None  # type: ignore[method-assign, assignment]
+    await house.promoter.sweep()
+    assert house.goldens() == [sha256(b"song")]
+
+
+@pytest.mark.gen_test
+async def test_a_lost_recipe_is_asked_for(house: House) -> None:
+    """A bare hash does not make do without it; null does."""
+    digest = await house.publish(HDF5, recipe="gtzan-features")
+    registered = house.root / "registered" / f"{digest}.json"
+    for damage in (lambda: registered.write_bytes(b"{"), registered.unlink):
+        damage()
+        with pytest.raises(Unprocessable, match="recipe"):
+            await house.promoter.register(request(digest, labels=["a", "b", "c"]))
+        await house.promoter.register(request(digest, recipe="gtzan-features"))
+    await house.promoter.register(request(digest, recipe=None))
+    registered.unlink()
+    await house.promoter.register(request(digest))
+    assert await house.registry.held(digest) == Registration(digest)
+
+
+@pytest.mark.gen_test
+async def test_requests_at_the_same_time_are_all_kept(house: House) -> None:
+    """Each changes what it mentions of what the others have made of it."""
+    digest = await house.publish(HDF5)
+    inspect = house.inspect
+
+    async def slow(*args: Any) -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return await inspect(*args)
+
+    house.promoter._inspect = slow
+    changes: list[dict[str, Any]] = [
+        {"labels": ["a", "b", "c"]},
+        {"recipe": "gtzan-features"},
+        {"golden": [golden(b"song")]},
+        {},
+    ]
+    await asyncio.gather(*[house.promoter.register(request(digest, **fields)) for fields in changes])
+    kept = await house.registry.get(digest)
+    assert kept
+    assert (kept.labels, len(kept.golden)) == (("a", "b", "c"), 1)
+    assert kept.recipe
+    assert house.tried[-1] == kept

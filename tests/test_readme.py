@@ -3,12 +3,17 @@
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from backends import s3
-from spectrogram_predictor import cli, config, errors
+from spectrogram_predictor import cli, config, errors, recipe
 from spectrogram_predictor.handlers import routes
+from tests.conftest import ask, inspect
+from tests.live import Live
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -68,8 +73,54 @@ def test_every_command_parses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_python_blocks_are_python() -> None:
     """They compile."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 4
     assert all(ast.parse(block) for block in blocks)
+
+
+def sound(kind: str, number: int) -> np.ndarray:
+    """Seven seconds of a low or a high chord."""
+    t = np.arange(7 * 22_050) / 22_050
+    base = {"blues": 110, "classical": 1760}[kind] * 2 ** (number / 12)
+    chord = sum(np.sin(2 * np.pi * base * step * t) for step in (1, 1.25, 1.5)) / 4
+    return chord + 0.01 * np.random.default_rng(number).standard_normal(t.size)
+
+
+def test_the_training_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: Live) -> None:
+    """It learns what it is shown, and the server gives the notebook's own answer."""
+    found = re.search(r"<!-- training.*?```python\n(.*?)```", README, re.DOTALL)
+    assert found
+    monkeypatch.chdir(tmp_path)
+    Path("songs").mkdir()
+    for kind in ("blues", "classical"):
+        for number in range(4):
+            soundfile.write(f"songs/{kind}.{number:05}.wav", sound(kind, number), 22_050)
+    import keras
+
+    keras.utils.set_random_seed(1)
+    namespace: dict[str, Any] = {}
+    exec(compile(found[1], "README.md", "exec"), namespace)
+    given, model = recipe.Recipe.from_json(Path("genre.recipe.json").read_bytes()), Path("genre.keras")
+    assert given == namespace["recipe"]
+    inspect(model, given)
+    for kind in given.labels:
+        soundfile.write("new.wav", sound(kind, 5), 22_050)
+        answer = ask(model, given, Path("new.wav").read_bytes())
+        notebook = namespace["model"].predict(given.inputs("new.wav")[0], verbose=0).mean(axis=0)
+        np.testing.assert_allclose(answer, [notebook], atol=1e-6)
+        assert given.labels[notebook.argmax()] == kind
+    publishing = re.search(r"<!-- publishing.*?```python\n(.*?)```", README, re.DOTALL)
+    assert publishing
+    code = publishing[1].replace('Client(verify="certs/server.crt")', "connect()")
+    exec(compile(code, "README.md", "exec"), namespace | {"connect": live.client})
+    with live.client() as client:
+        (state,) = [state for state in client.models() if state.get("recipe") == given.to_mapping()]
+    assert (state["state"], state["golden"], tuple(state["labels"])) == ("promoted", 1, given.labels)
+
+
+def test_the_named_recipes_are_in_the_table() -> None:
+    """Each of them."""
+    for name in recipe.names():
+        assert f"| `{name}` |" in README
 
 
 def test_the_document_s_docker_line_is_kept() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 from spectrogram_predictor.errors import ModelNotFound
 from spectrogram_predictor.handlers.base import BaseHandler, SignedBodyHandler
-from spectrogram_predictor.registry import ModelState, Registration, parse_sha256
+from spectrogram_predictor.registry import ModelState, Request, parse_sha256
+from spectrogram_predictor.signing import Keys
 
 SWEEP_PATIENCE_S = 4.0
 """How long GET /hashmodels waits for the sweep; the document's clients give up after 5 s."""
@@ -16,8 +17,8 @@ class RegisterHandler(SignedBodyHandler):
 
     async def post(self) -> None:
         """Keep the registration."""
-        body = await self.in_thread(self.services.keys.loads, self.take_body())
-        await self.services.registry.register(Registration.parse(body))
+        request = await self.in_thread(parse, self.services.keys, self.take_body())
+        await self.services.promoter.register(request)
         self.answer({"msg": "model hash stored"})
 
 
@@ -49,6 +50,19 @@ class ModelHandler(BaseHandler):
         if state is None:
             raise ModelNotFound("there is no model with this hash")
         self.answer(_public(state))
+
+
+def parse(keys: Keys, body: bytes) -> Request:
+    """Verify and decode a request to register.
+
+    Raises
+    ------
+    NotSigned, BadSignature
+        The signature is missing or wrong.
+    BadRequest
+        See `Request.parse`.
+    """
+    return Request.parse(keys.loads(body))
 
 
 def _public(state: ModelState) -> dict[str, Any]:

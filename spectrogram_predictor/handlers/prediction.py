@@ -11,6 +11,7 @@ import pybase64
 
 from spectrogram_predictor.errors import BadRequest
 from spectrogram_predictor.handlers.base import SignedBodyHandler
+from spectrogram_predictor.predictor import Answer
 from spectrogram_predictor.registry import parse_sha256
 from spectrogram_predictor.signing import Keys
 
@@ -24,12 +25,13 @@ class Question:
     sha256: str
     song: bytes
     csv: bytes | None
+    detail: bool
 
 
 class PredictionHandler(SignedBodyHandler):
     """POST /prediction, signed."""
 
-    _task: asyncio.Task[list[Any]] | None = None
+    _task: asyncio.Task[Answer] | None = None
 
     async def post(self) -> None:
         """Answer what the model says of the song."""
@@ -38,7 +40,7 @@ class PredictionHandler(SignedBodyHandler):
             self.services.predictor.predict(question.sha256, question.song, question.csv)
         )
         try:
-            self.answer({"array": await self._task})
+            self._answer(await self._task, question.detail)
         except asyncio.CancelledError:
             if not self._task.cancelled():
                 raise
@@ -48,6 +50,13 @@ class PredictionHandler(SignedBodyHandler):
         super().on_connection_close()
         if self._task:
             self._task.cancel()
+
+    def _answer(self, answer: Answer, detail: bool) -> None:
+        self.set_header("X-Model-Digest", answer.model)
+        if answer.recipe:
+            self.set_header("X-Recipe-Digest", answer.recipe)
+        more = {"labels": answer.labels, "model": answer.model, "recipe": answer.recipe} if detail else {}
+        self.answer({"array": answer.array, **more})
 
 
 def parse(keys: Keys, body: bytes) -> Question:
@@ -65,7 +74,10 @@ def parse(keys: Keys, body: bytes) -> Question:
     if not _EXTENSION.fullmatch(_text(fields, "ext")):
         raise BadRequest("ext must be a file extension of letters and digits, such as wav")
     csv = _base64(fields, "csv") if fields.get("csv") is not None else None
-    return Question(sha256, _base64(fields, "data"), csv)
+    detail = fields.get("detail", False)
+    if not isinstance(detail, bool):
+        raise BadRequest("the field detail must be true or false")
+    return Question(sha256, _base64(fields, "data"), csv, detail)
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:

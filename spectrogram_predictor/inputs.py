@@ -1,0 +1,238 @@
+"""From a song to a model's inputs, as a recipe says: the one way, for notebooks and for the server."""
+
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectrogram_predictor import audio, features, pictures, spectra
+from spectrogram_predictor.audio import Waveform
+from spectrogram_predictor.errors import TooLarge, Unprocessable
+from spectrogram_predictor.kinds import (
+    MAX_VALUES,
+    Features,
+    Framed,
+    ImageCanvas,
+    Input,
+    Mfcc,
+    MinMax,
+    Picture,
+    Spectral,
+    Standard,
+)
+from spectrogram_predictor.recipe import Recipe, Segment, Windows
+from spectrogram_predictor.spectra import Spectrogram
+
+Array = NDArray[Any]
+
+MAX_WINDOWS = 10_000
+"""Most windows of one song."""
+
+
+def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = None) -> list[Array]:
+    """Make a model's inputs; see `Recipe.inputs`."""
+    sound = recipe.sound
+    data = song if isinstance(song, bytes) else Path(song).read_bytes()
+    y = _part(audio.decode(data, sound.sr, sound.channels, sound.res_type), recipe.segment, sound.sr)
+    waveforms = _cut_sound(y, recipe.windows, sound.sr)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+        arrays = [_array(given, waveforms, recipe, csv) for given in recipe.model_inputs]
+    counts = {len(array) for array in arrays}
+    if len(counts) > 1:
+        raise Unprocessable(f"recipe.windows: the inputs have different numbers of them, {sorted(counts)}")
+    return arrays
+
+
+def _part(y: Waveform, segment: Segment, sr: int) -> Waveform:
+    if segment.seconds is None:
+        return y
+    samples = round(segment.seconds * sr)
+    start = max(len(y) - samples, 0) // 2 if segment.part == "middle" else 0
+    part = y[start : start + samples]
+    return np.pad(part, (0, samples - len(part))) if segment.pad else part
+
+
+def _cut_sound(y: Waveform, windows: Windows | None, sr: int) -> list[Waveform]:
+    if windows is None or windows.unit == "frames":
+        return [y]
+    length, hop = round(windows.length * sr), round(windows.hop * sr)
+    return list(_cut(y, length, max(hop, 1), windows, 0.0))
+
+
+def _cut(values: Array, length: int, hop: int, windows: Windows, fill: float) -> Iterator[Array]:
+    """Cut along the last axis."""
+    size = values.shape[-1]
+    whole = 1 + (size - length) // hop if size >= length else 0
+    covered = (whole - 1) * hop + length if whole else 0
+    count = whole + (windows.pad and max(covered, whole * hop) < size)
+    if not count:
+        raise Unprocessable(
+            f"the song is too short: there is no window of {windows.length:g} {windows.unit} in it"
+        )
+    count = min(count, windows.most or count)
+    if count > MAX_WINDOWS:
+        raise TooLarge(f"the song has {count} windows; the most is {MAX_WINDOWS}")
+    for number in range(count):
+        yield _fit(values[..., number * hop : number * hop + length], length, fill)
+
+
+def _fit(values: Array, length: int, fill: float) -> Array:
+    """Make the last axis so long."""
+    missing = length - values.shape[-1]
+    if missing <= 0:
+        return values[..., :length]
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)], constant_values=fill)
+
+
+def _array(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes | None) -> Array:
+    made: list[Array] = []
+    for values in _values(given, waveforms, recipe, csv):
+        made.append(_finished(given, values))
+        if len(made) * made[0].size > MAX_VALUES:
+            raise TooLarge(f"the song's windows are more than {MAX_VALUES} numbers")
+    return np.stack(made)
+
+
+def _values(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes | None) -> Iterator[Array]:
+    """Yield the numbers of each window, with the frequencies or the rows of pixels first."""
+    sr, windows = recipe.sound.sr, recipe.windows
+    if isinstance(given, Features) and csv:
+        yield from [features.select(csv, given.columns)] * len(waveforms)
+    elif isinstance(given, Features):
+        yield from (features.compute(y, given.columns, given.convention) for y in waveforms)
+    elif isinstance(given, Picture):
+        yield from (draw(given, y, sr) for y in waveforms)
+    else:
+        for y in waveforms:
+            frames = _frames(given, y, sr)
+            if windows and windows.unit == "frames":
+                yield from _cut(frames, int(windows.length), int(windows.hop), windows, given.fill)
+            else:
+                yield frames
+
+
+def spectrogram(given: Spectral, y: Waveform, sr: int) -> Spectrogram:
+    """Compute a mel spectrogram, in decibels if the recipe says so.
+
+    Parameters
+    ----------
+    given : Spectral
+        What the recipe says.
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Waveform.
+    sr : int > 0 [Hz]
+        Its rate.
+
+    Returns
+    -------
+    S : np.ndarray [shape=(n_mels, 1 + n // hop_length), dtype=float32]
+    """
+    values = given.n_mels * (1 + len(y) // given.hop_length)
+    if values > MAX_VALUES:
+        raise TooLarge(f"the song's spectrogram is {values} numbers; the most is {MAX_VALUES}")
+    S = spectra.mel(
+        y, sr, given.n_fft, given.hop_length, given.n_mels, given.fmin, given.fmax, given.power, given.pad_mode
+    )
+    if given.db == "amplitude":
+        np.square(S, out=S)
+    if not np.isfinite(S).all():
+        raise Unprocessable("the song is too loud: its spectrogram is not finite")
+    if given.db is None:
+        return S
+    ref = float(S.max()) if given.ref == "max" else given.ref ** (2 if given.db == "amplitude" else 1)
+    return spectra.decibels(S, ref, given.top_db)
+
+
+def _frames(given: Framed, y: Waveform, sr: int) -> Array:
+    S = spectrogram(given, y, sr)
+    frames: Array = spectra.mfcc(S, given.n_mfcc) if isinstance(given, Mfcc) else S
+    if given.frames:
+        frames = _fit(frames, given.frames, given.fill)
+    if given.statistics:
+        return np.concatenate([getattr(frames, statistic)(axis=-1) for statistic in given.statistics])
+    return frames
+
+
+def draw(given: Picture, y: Waveform, sr: int) -> pictures.Picture:
+    """Draw a picture.
+
+    Parameters
+    ----------
+    given : Picture
+        What the recipe says.
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Waveform.
+    sr : int > 0 [Hz]
+        Its rate.
+
+    Returns
+    -------
+    picture : np.ndarray [shape=(height, width) or (height, width, 3), dtype=uint8]
+
+    Raises
+    ------
+    Unprocessable
+        The waveform is shorter than one window, or silent: there is no range to scale to levels.
+    """
+    S = spectrogram(given, y, sr)
+    low, high = S.min(), S.max()
+    if low == high:
+        raise Unprocessable("the song is silent: its spectrogram has no range")
+    # Colour maps have 256 levels; who makes an image of a spectrogram casts 255 times it.
+    levels = pictures.levels(S, low, high, 256 if given.canvas and given.canvas.kind == "mesh" else 255)
+    levels = levels[::-1] if given.flip else levels
+    drawn = _on_canvas(given, 255 - levels if given.invert else levels)
+    if given.mode == "L" and drawn.ndim == 3:
+        drawn = pictures.grey(drawn)
+    return pictures.resize(drawn, given.height or drawn.shape[0], given.width or drawn.shape[1], given.resample)
+
+
+def _on_canvas(given: Picture, levels: pictures.Levels) -> pictures.Picture:
+    """Draw what is inside the crop."""
+    canvas = given.canvas
+    if isinstance(canvas, ImageCanvas):
+        size = (canvas.height, canvas.width)
+        return pictures.image(levels, *size, canvas.cmap, given.crop, canvas.matplotlib)
+    if canvas:
+        size = (canvas.height, canvas.width)
+        levels = pictures.axes(levels, *size, canvas.box, canvas.cmap, canvas.snap, canvas.frame)
+    if not given.crop:
+        return levels
+    if given.crop[2] > levels.shape[1]:
+        raise Unprocessable(f"the song is too short: recipe.inputs.crop ends at {given.crop[2]} frames")
+    return pictures.crop(levels, given.crop)
+
+
+def _finished(given: Input, values: Array) -> Array:
+    """Scale the numbers, and lay them out."""
+    values = _scaled(given, values).astype(given.dtype)
+    if not np.isfinite(values).all():
+        raise Unprocessable(f"the song is too loud: its numbers are not finite as {given.dtype}")
+    if isinstance(given, Framed) and given.layout == "time-major":
+        values = values.T
+    if given.channels and values.ndim < len(given.shape(None)):
+        values = np.repeat(values[..., np.newaxis], given.channels, axis=-1)
+    return values
+
+
+def _scaled(given: Input, values: Array) -> Array:
+    scaling = given.scaling
+    if scaling is None:
+        return values
+    values = values.astype(np.float64)
+    if isinstance(scaling, Standard):
+        mean, scale = (_column(numbers, values.ndim) for numbers in (scaling.mean, scaling.scale))
+        return (values - mean) / scale
+    low, spread = (values.min(), np.ptp(values)) if isinstance(scaling, MinMax) else (values.mean(), values.std())
+    if not spread:
+        raise Unprocessable("the song is silent: its numbers are all the same, and cannot be scaled")
+    values = (values - low) / spread
+    return values * (scaling.high - scaling.low) + scaling.low if isinstance(scaling, MinMax) else values
+
+
+def _column(numbers: float | tuple[float, ...], ndim: int) -> Array:
+    """Return numbers of bins so that they are met by arrays whose first axis is the bins."""
+    return np.reshape(numbers, (-1, *(1,) * (ndim - 1)))
