@@ -68,7 +68,7 @@ def test_every_command_parses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_python_blocks_are_python() -> None:
     """They compile."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 4
     assert all(ast.parse(block) for block in blocks)
 
 
