@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING, Any
 from spectrogram_predictor.version import __version__
 
 if TYPE_CHECKING:
-    from spectrogram_predictor.kinds import (
-        Features,
-        ImageCanvas,
-        Mel,
-        MeshCanvas,
-        Mfcc,
-        MinMax,
-        Picture,
-        Standard,
-        ZScore,
-    )
-    from spectrogram_predictor.recipe import Recipe, Segment, Sound, Windows
+    from spectrogram_predictor.kinds import Features, ImageCanvas, Mel, MeshCanvas, Mfcc, Picture
+    from spectrogram_predictor.recipe import Recipe
+    from spectrogram_predictor.scaling import MinMax, Standard, ZScore
+    from spectrogram_predictor.segments import Segment, Sound, Windows
 
 __all__ = [
     "Features",
@@ -39,7 +31,11 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = dict.fromkeys(("Recipe", "Segment", "Sound", "Windows"), "recipe")
+_HOMES = {
+    "Recipe": "recipe",
+    **dict.fromkeys(("MinMax", "Standard", "ZScore"), "scaling"),
+    **dict.fromkeys(("Segment", "Sound", "Windows"), "segments"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -55,7 +55,9 @@ class PromotionSettings:
     """``[promotion]``: the periodic sweep."""
 
     interval_s: float = _option(10.0, "time between sweeps", minimum=0.1)
-    incoming_ttl_s: float = _option(86400.0, "an upload that has not moved for so long is removed", minimum=1)
+    incoming_ttl_s: float = _option(
+        86400.0, "an upload that has not moved, a song that no golden names: removed after so long", minimum=1
+    )
     temp_grace_s: float = _option(
         60.0, "how long an unregistered file that was put into temp/ by hand stays", minimum=0
     )

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spectrogram_predictor import spectra, tempo
+from spectrogram_predictor import chroma, spectra, tempo
 from spectrogram_predictor.audio import SR, Waveform
 from spectrogram_predictor.columns import GTZAN_COLUMNS, MFCC
 from spectrogram_predictor.errors import Unprocessable
@@ -109,7 +109,7 @@ class _Song:
 
     @property
     def chroma_stft(self) -> NDArray[np.float32]:
-        return spectra.chroma(self.magnitude)
+        return chroma.chroma(self.magnitude)
 
     @functools.cached_property
     def _centroid_and_bandwidth(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -18,12 +18,12 @@ from spectrogram_predictor.kinds import (
     ImageCanvas,
     Input,
     Mfcc,
-    MinMax,
     Picture,
     Spectral,
-    Standard,
 )
-from spectrogram_predictor.recipe import Recipe, Segment, Windows
+from spectrogram_predictor.recipe import Recipe
+from spectrogram_predictor.scaling import MinMax, Standard
+from spectrogram_predictor.segments import Segment, Windows
 from spectrogram_predictor.spectra import Spectrogram
 
 Array = NDArray[Any]

@@ -1,4 +1,4 @@
-"""The kinds of a model's inputs, and how their numbers are scaled: what can be said of each in a recipe.
+"""The kinds of a model's inputs: what can be said of each in a recipe.
 
 Names, and what the numbers mean, are librosa's, PIL's and matplotlib's.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from spectrogram_predictor.columns import GTZAN_COLUMNS
+from spectrogram_predictor.scaling import MinMax, Positive, Standard, ZScore
 from spectrogram_predictor.schema import Among, Document, Length, Within
 
 Shape = tuple[int | None, ...]
@@ -19,62 +20,10 @@ MAX_CANVAS = 2**22
 """Most pixels of a canvas."""
 
 MAX_PIXELS = 2**13
-MAX_BINS = 2**16
 
-Positive = Annotated[float, Within(1e-300, 1e300)]
 Pixels = Annotated[int, Within(1, MAX_PIXELS)]
-Numbers = float | Annotated[tuple[float, ...], Length(1, MAX_BINS)]
-Scales = Positive | Annotated[tuple[Positive, ...], Length(1, MAX_BINS)]
 Colours = Literal["Greys", "gray", "gray_r", "inferno", "magma", "plasma", "viridis"]
 Column = Annotated[str, Among(GTZAN_COLUMNS, "a column of the public GTZAN table")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standard(Document):
-    """Scale by numbers of the training set: ``(x - mean) / scale``, as scikit-learn's StandardScaler.
-
-    Parameters
-    ----------
-    mean, scale : float or sequence of float
-        One for all, or one for each feature or frequency bin. Pixels are divided by 255 with ``scale=255``.
-    """
-
-    kind: Literal["standard"] = "standard"
-    mean: Numbers = 0.0
-    scale: Scales = 1.0
-
-    @property
-    def size(self) -> int:
-        """How many bins it is for; 1 for any number."""
-        return max(len(values) if isinstance(values, tuple) else 1 for values in (self.mean, self.scale))
-
-    def faults(self) -> Iterator[tuple[str, str]]:
-        """Yield what does not go together."""
-        for key, values in (("mean", self.mean), ("scale", self.scale)):
-            if isinstance(values, tuple) and len(values) != self.size:
-                yield key, f"must have {self.size} numbers, not {len(values)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MinMax(Document):
-    """Scale each window by its own range.
-
-    Parameters
-    ----------
-    low, high : float
-        What its minimum becomes, and its maximum.
-    """
-
-    kind: Literal["minmax"] = "minmax"
-    low: float = 0.0
-    high: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZScore(Document):
-    """Scale each window by its own mean and standard deviation: ``(x - x.mean()) / x.std()``."""
-
-    kind: Literal["zscore"] = "zscore"
 
 
 @dataclass(frozen=True, kw_only=True)

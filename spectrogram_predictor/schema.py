@@ -114,7 +114,7 @@ class Document:
         if unknown:
             raise Fault(_shown(unknown[0], quoted=False), f"is not a key here; there are {', '.join(names)}")
         for item in dataclasses.fields(cls):
-            if item.default is dataclasses.MISSING and _key(item) not in value:
+            if item.default is item.default_factory is dataclasses.MISSING and _key(item) not in value:
                 raise Fault(_key(item), "is missing")
         return cls(**{names[key]: item for key, item in value.items()})
 

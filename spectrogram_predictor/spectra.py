@@ -32,7 +32,6 @@ PadMode = Literal["reflect", "constant"]
 N_FFT = 2048
 HOP_LENGTH = 512
 N_MELS = 128
-N_CHROMA = 12
 TOP_DB = 80.0
 AMIN = 1e-10
 ROLL_PERCENT = 0.85
@@ -43,8 +42,9 @@ BLOCK = 512
 _MEL_BLOCK = 64
 """Of a mel spectrogram alone: what stays in a processor's cache is done a third faster."""
 
-_BIN_HZ = SR / N_FFT
-_TINY = np.finfo(np.float32).tiny
+BIN_HZ = SR / N_FFT
+TINY = np.finfo(np.float32).tiny
+"""Less is as good as nothing, for librosa."""
 
 
 def count_frames(y: Waveform) -> int:
@@ -216,6 +216,11 @@ def decibels(S: Spectrogram, ref: float = 1.0, top_db: float | None = TOP_DB) ->
     return S
 
 
+def filter_power(filters: NDArray[np.float32], S: Spectrogram) -> Spectrogram:
+    """Put a magnitude spectrogram's power through filters [shape=(n, 1 + N_FFT // 2)]."""
+    return np.concatenate([filters @ np.square(S[:, block]) for block in blocks(S.shape[1])], axis=1)
+
+
 def mel_db(S: Spectrogram) -> Spectrogram:
     """Compute the mel spectrogram in decibels of a magnitude spectrogram.
 
@@ -223,25 +228,13 @@ def mel_db(S: Spectrogram) -> Spectrogram:
     -------
     S : np.ndarray [shape=(N_MELS, t), dtype=float32]
     """
-    return decibels(_filter_power(_dense_mel_filters(), S))
+    return decibels(filter_power(_dense_mel_filters(), S))
 
 
 def mfcc(mel: Spectrogram, n_mfcc: int = N_MFCC) -> NDArray[np.float32]:
     """Compute the mel-frequency cepstral coefficients [shape=(n_mfcc, t)] of a mel spectrogram in decibels."""
     coefficients: NDArray[np.float32] = scipy.fft.dct(mel, axis=0, type=2, norm="ortho")
     return coefficients[:n_mfcc]
-
-
-def chroma(S: Spectrogram) -> NDArray[np.float32]:
-    """Compute the energy [shape=(N_CHROMA, t)] of each pitch class from C, the strongest of a frame being 1.
-
-    The classes follow the song's `tuning`.
-    """
-    raw = _filter_power(chroma_filters(tuning(S)), S)
-    strongest = raw.max(axis=0)
-    strongest[strongest < _TINY] = 1
-    raw /= strongest
-    return raw
 
 
 def centroid_and_bandwidth(S: Spectrogram) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -252,11 +245,11 @@ def centroid_and_bandwidth(S: Spectrogram) -> tuple[NDArray[np.float64], NDArray
     centroid, bandwidth : np.ndarray [shape=(t,), dtype=float64]
         Zero where there is silence.
     """
-    frequency = np.arange(len(S)) * _BIN_HZ
+    frequency = np.arange(len(S)) * BIN_HZ
     powers = np.vander(frequency, 3, increasing=True).T
     moments = np.concatenate([powers @ S[:, block].astype(np.float64) for block in blocks(S.shape[1])], axis=1)
     # A frame that is all but silent is not normalised, as in librosa.
-    zeroth, first, second = moments / np.where(moments[0] < _TINY, 1, moments[0])
+    zeroth, first, second = moments / np.where(moments[0] < TINY, 1, moments[0])
     variance = second - 2 * first * first + first * first * zeroth
     return first, np.sqrt(np.maximum(variance, 0))
 
@@ -267,89 +260,7 @@ def rolloff(S: Spectrogram) -> NDArray[np.float64]:
     for block in blocks(S.shape[1]):
         total = np.cumsum(S[:, block], axis=0)
         bins.append(np.count_nonzero(total < np.float32(ROLL_PERCENT) * total[-1], axis=0))
-    return np.concatenate(bins) * _BIN_HZ
-
-
-def tuning(S: Spectrogram) -> float:
-    """Estimate how far the song is tuned from A = 440 Hz.
-
-    Parameters
-    ----------
-    S : np.ndarray [shape=(1 + N_FFT // 2, t), dtype=float32]
-        Magnitude.
-
-    Returns
-    -------
-    tuning : float in -0.5..0.5 [semitones]
-        The commonest deviation, in hundredths, of the peaks between 150 and 4,000 Hz, of those stronger than their
-        median; 0 if there are none.
-
-    Notes
-    -----
-    ``librosa.estimate_tuning`` of the power spectrogram, in its precision throughout: the result is the place of a
-    maximum.
-    """
-    peaks = [_peaks(np.square(S[:, block])) for block in blocks(S.shape[1])]
-    pitch, strength = (np.concatenate(values) for values in zip(*peaks, strict=True))
-    if not len(pitch):
-        return 0.0
-    pitch = pitch[strength >= np.median(strength)]
-    deviation = np.mod(N_CHROMA * np.log2(pitch / (440 / 16)), 1)
-    deviation[deviation >= 0.5] -= 1
-    counts, edges = np.histogram(deviation, np.linspace(-0.5, 0.5, 101))
-    return float(edges[np.argmax(counts)])
-
-
-def _peaks(power: Spectrogram) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Find pitch [Hz] and strength of a frame's peaks, between bins by a parabola.
-
-    A peak is above its neighbours and a tenth of its frame's maximum.
-    """
-    low, high = np.searchsorted(np.arange(len(power)) * _BIN_HZ, (150, 4000))
-    left, here, right = (power[low + shift : high + shift] for shift in (-1, 0, 1))
-    loud = here > np.float32(0.1) * power.max(axis=0)
-    bins, frames = np.nonzero(loud & (here > left) & (here >= right))
-    left, here, right = (values[bins, frames] for values in (left, here, right))
-    curvature = (right + left).astype(np.float64) - 2 * here.astype(np.float64)
-    slope = (right - left) / np.float32(2)
-    inside = np.abs(slope) < np.abs(curvature)
-    shift = np.where(inside, -slope / np.where(inside, curvature, 1), 0).astype(np.float32)
-    pitch = (bins + low + shift) * float(SR) / N_FFT
-    return pitch.astype(np.float32), here + np.float32(0.5) * slope * shift
-
-
-@functools.lru_cache(maxsize=8)
-def chroma_filters(tuning: float) -> NDArray[np.float32]:
-    """Make the filters from power to pitch classes.
-
-    Parameters
-    ----------
-    tuning : float [semitones]
-        See `tuning`.
-
-    Returns
-    -------
-    filters : np.ndarray [shape=(N_CHROMA, 1 + N_FFT // 2), dtype=float32]
-        Gaussian bumps, a semitone wide or one bin, around each pitch class; of norm 1 in every bin, times a wide
-        Gaussian around the fifth octave.
-
-    Notes
-    -----
-    ``librosa.filters.chroma``, after Ellis, "Chroma feature analysis and synthesis", 2007.
-    """
-    a440 = 440 * 2 ** (tuning / N_CHROMA)
-    place = N_CHROMA * np.log2(np.arange(1, 2 + N_FFT // 2) * _BIN_HZ / (a440 / 16))
-    # The lowest bin has no pitch: it is put one and a half octaves below the next.
-    place = np.concatenate(([place[0] - 1.5 * N_CHROMA], place))
-    width = np.maximum(np.diff(place), 1)
-    place = place[:-1]
-    half = N_CHROMA // 2
-    distance = np.remainder(place - np.arange(N_CHROMA)[:, np.newaxis] + half, N_CHROMA) - half
-    bumps = np.exp(-0.5 * (2 * distance / width) ** 2)
-    bumps /= np.sqrt(np.sum(np.square(bumps), axis=0))
-    bumps *= np.exp(-0.5 * ((place / N_CHROMA - 5) / 2) ** 2)
-    # Octaves are counted from A, pitch classes from C.
-    return np.roll(bumps, -3, axis=0).astype(np.float32)
+    return np.concatenate(bins) * BIN_HZ
 
 
 @functools.cache
@@ -357,7 +268,3 @@ def _dense_mel_filters() -> NDArray[np.float32]:
     # Sparse ones add up in another order: another last bit.
     filters: NDArray[np.float32] = mel_filters(SR, N_FFT, N_MELS).toarray()
     return filters
-
-
-def _filter_power(filters: NDArray[np.float32], S: Spectrogram) -> Spectrogram:
-    return np.concatenate([filters @ np.square(S[:, block]) for block in blocks(S.shape[1])], axis=1)

@@ -27,11 +27,12 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from spectrogram_predictor import errors, logs
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, SpectrogramPredictorError, WorkerLost
+from spectrogram_predictor.errors import DeadlineExceeded, OutOfService, SpectrogramPredictorError, WorkerLost
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +41,20 @@ MAX_ANSWER_BYTES = 64 * 2**20
 
 _HEARTBEAT_S = 1.0
 _RESTART_PAUSE_S = 1.0
+_REFUSED_PAUSE_S = 0.005
 _SOCKET_BYTES = 4 * 2**20
 _MOST_PIECES = 64
 _LARGE = 2**16
 _SECRETS = ("SIGNING_TOKEN", "AWS_")
 
-_Call = tuple[Future[Any], list[Any]]
-"""Who waits for it, and its message, while it is needed."""
+
+@dataclass
+class _Call:
+    """Who waits for it, its message while it is needed, and the processes that are out of service for it."""
+
+    future: Future[Any]
+    message: list[Any]
+    refused_by: set[int] = field(default_factory=set)
 
 
 class WorkerPool(Executor):
@@ -90,7 +98,8 @@ class WorkerPool(Executor):
         """Queue a call; its result must be JSON.
 
         The future raises what the call raised if that is one of ours, `WorkerLost` if the worker died in the
-        call, `DeadlineExceeded` if it took too long and was ended.
+        call, `DeadlineExceeded` if it took too long and was ended. A call that raises `OutOfService` is given to
+        the other workers, before it is that.
         """
         if self._closing.is_set():
             raise RuntimeError("the pool is shut down")
@@ -98,20 +107,14 @@ class WorkerPool(Executor):
         message = _pack((fn, args, kwargs))
         # A call that was cancelled stays in the queue until a worker comes by; its song need not.
         future.add_done_callback(lambda _: message.clear())
-        self._calls.put((future, message))
+        self._calls.put(_Call(future, message))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers; with `cancel_futures` also what they are doing."""
         if cancel_futures:
             self._closing.set()
-            while True:
-                try:
-                    call = self._calls.get_nowait()
-                except queue.Empty:
-                    break
-                if call:
-                    call[0].cancel()
+            self._abandon_calls()
             for worker in list(self._workers.values()):
                 worker.interrupt()
         for _ in self._threads:
@@ -120,6 +123,17 @@ class WorkerPool(Executor):
         if wait:
             for thread in self._threads:
                 thread.join()
+            # One may have been put back for others after these had ended.
+            self._abandon_calls()
+
+    def _abandon_calls(self) -> None:
+        while True:
+            try:
+                call = self._calls.get_nowait()
+            except queue.Empty:
+                return
+            if call and not call.future.cancel():
+                call.future.set_exception(WorkerLost("the workers are ended"))
 
     def _serve(self, number: int) -> None:
         """Keep one worker alive and busy; the body of each thread."""
@@ -136,12 +150,41 @@ class WorkerPool(Executor):
                         # It has not seen this call: another may have it.
                         self._calls.put(call)
                         break
-                    _perform(worker, *call, timeout_s=self._settings.timeout_s)
+                    if worker.pid in call.refused_by and self._leave_to_others(call):
+                        continue
+                    self._perform(worker, call)
             finally:
                 del self._workers[number]
                 worker.close()
             if not self._closing.is_set():
                 logger.warning("worker %d (process %d) ended; starting another", number, worker.pid)
+
+    def _perform(self, worker: "_Worker", call: _Call) -> None:
+        future = call.future
+        if not future.running() and not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = worker.call(list(call.message), self._settings.timeout_s)
+        except (WorkerLost, DeadlineExceeded) as error:
+            worker.close()
+            future.set_exception(error)
+        except OutOfService as error:
+            call.refused_by.add(worker.pid)
+            if not self._leave_to_others(call):
+                future.set_exception(error)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def _leave_to_others(self, call: _Call) -> bool:
+        """Put a call back for workers that have not refused it; False if there are none."""
+        if self._closing.is_set() or not set(self.pids) - call.refused_by:
+            return False
+        self._calls.put(call)
+        # They may be busy; whoever refuses has nothing to do and is always first.
+        self._closing.wait(_REFUSED_PAUSE_S)
+        return True
 
     def _start(self, number: int) -> "_Worker | None":
         while not self._closing.is_set():
@@ -303,21 +346,6 @@ def _pack(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> l
     )
     beside: list[pickle.PickleBuffer] = []
     return [pickle.dumps((fn, large, kwargs), protocol=5, buffer_callback=beside.append), *beside]
-
-
-def _perform(worker: _Worker, future: Future[Any], message: list[Any], timeout_s: float) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        pieces, message[:] = message[:], ()
-        result = worker.call(pieces, timeout_s)
-    except (WorkerLost, DeadlineExceeded) as error:
-        worker.close()
-        future.set_exception(error)
-    except BaseException as error:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """What a worker does with a model's file, and what it keeps of it."""
 
+import contextlib
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from spectrogram_predictor.golden import Golden
 from spectrogram_predictor.registry import Registration, Terms
 from spectrogram_predictor.workers import WorkerPool
 from tests.conftest import ask, build_model, csv_row, inspect, sha256, terms
+from tests.live import wait_until
 
 
 @pytest.fixture
@@ -298,3 +301,29 @@ def test_a_golden_that_is_away_costs_no_model(shelf: Shelf) -> None:
     path.with_suffix(".away").rename(path)
     shelf.path.unlink()
     assert shelf.ask(golden) == shelf.answer
+
+
+def start_one_off(threads: int, cached_models: int) -> None:
+    """Start a worker; the first one to come computes something else from then on."""
+    engine.start(threads, cached_models)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.environ["TEST_ONE_OFF"])
+        call = models.Model.__call__
+        models.Model.__call__ = lambda *args: call(*args) + 0.1  # type: ignore[method-assign]
+
+
+def test_one_worker_out_of_service_is_no_other_s_business(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one whose model answers otherwise never does, and the other one answers everything."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    monkeypatch.setenv("TEST_ONE_OFF", str(tmp_path / "off"))
+    pool = WorkerPool(PredictionSettings(workers=2), "tests.test_engine:start_one_off")
+    try:
+        wait_until(lambda: len(pool.pids) == 2)
+        question = (shelf.path, shelf.digest, "keras", shelf.terms(shelf.golden()), shelf.song, shelf.csv)
+        futures = [pool.submit(predictor._predict, *question) for _ in range(40)]
+        answers = [future.result(60) for future in futures]
+    finally:
+        pool.shutdown(cancel_futures=True)
+    np.testing.assert_allclose(answers, [shelf.answer] * len(answers), atol=1e-6)

@@ -30,27 +30,6 @@ def test_the_spectrogram_is_librosa_s(monkeypatch: pytest.MonkeyPatch, pad_mode:
     np.testing.assert_allclose(S, expected, rtol=1e-6, atol=1e-7 * expected.max())
 
 
-@pytest.mark.parametrize("semitones", [-0.4, -0.03, 0.0, 0.25, 0.5])
-def test_the_tuning_is_librosa_s(semitones: float) -> None:
-    """The very same hundredth of a semitone."""
-    S = spectra.magnitude(sing(semitones), "constant")
-    found = spectra.tuning(S)
-    assert found == librosa.estimate_tuning(S=S**2, sr=SR)
-    assert (found - semitones + 0.5) % 1 - 0.5 == pytest.approx(0, abs=0.03)
-
-
-def test_silence_is_in_tune() -> None:
-    """There is no peak."""
-    assert spectra.tuning(spectra.magnitude(np.zeros(SR, np.float32), "constant")) == 0
-
-
-@pytest.mark.parametrize("tuning", [-0.5, 0.0, 0.17])
-def test_the_chroma_filters_are_librosa_s(tuning: float) -> None:
-    """For any tuning."""
-    expected = librosa.filters.chroma(sr=SR, n_fft=spectra.N_FFT, tuning=tuning)
-    np.testing.assert_allclose(spectra.chroma_filters(tuning), expected, atol=1e-6)
-
-
 @pytest.mark.parametrize("samples", [2048, 2049, 22050, 661_500])
 def test_the_mel_spectrogram_in_single_precision_is_librosa_s(samples: int) -> None:
     """Within a thousandth of a decibel."""

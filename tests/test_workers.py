@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, SpectrogramPredictorError, Unprocessable, WorkerLost
+from spectrogram_predictor.errors import (
+    DeadlineExceeded,
+    OutOfService,
+    SpectrogramPredictorError,
+    Unprocessable,
+    WorkerLost,
+)
 from spectrogram_predictor.workers import WorkerPool
 from tests.live import wait_until
 
@@ -34,6 +40,13 @@ def die(signal_number: int = signal.SIGKILL) -> None:
 
 def refuse() -> None:
     raise Unprocessable("no")
+
+
+def refuse_in(pids: list[int], seconds: float = 0.0) -> int:
+    if os.getpid() in pids:
+        raise OutOfService("not here")
+    time.sleep(seconds)
+    return os.getpid()
 
 
 def fail() -> None:
@@ -138,6 +151,32 @@ def test_half_an_answer_is_none(pool: WorkerPool, caplog: pytest.LogCaptureFixtu
         half.result(20)
     assert pool.submit(echo, 1).result(60) == 1
     caplog.clear()
+
+
+def test_a_call_that_one_worker_is_out_of_service_for_goes_to_another(pool: WorkerPool) -> None:
+    """However busy that one is, and however idle the other; what all refuse is refused."""
+    wait_until(lambda: len(pool.pids) == 2)
+    out, other = pool.pids
+    futures = [pool.submit(refuse_in, [out], 0.05) for _ in range(20)]
+    assert {future.result(60) for future in futures} == {other}
+    for _ in range(5):
+        with pytest.raises(OutOfService, match="not here"):
+            pool.submit(refuse_in, [out, other]).result(60)
+    assert pool.submit(echo, 1).result(60) == 1
+
+
+def test_a_call_that_waits_for_another_worker_ends_with_the_pool(pool: WorkerPool) -> None:
+    """It is not left without an answer."""
+    wait_until(lambda: len(pool.pids) == 2)
+    out, _ = pool.pids
+    busy = [pool.submit(refuse_in, [out], 600)]
+    wait_until(lambda: busy[0].running())
+    waiting = [pool.submit(refuse_in, [out]) for _ in range(5)]
+    wait_until(lambda: all(future.running() for future in waiting))
+    pool.shutdown(cancel_futures=True)
+    for future in [*busy, *waiting]:
+        with pytest.raises((WorkerLost, OutOfService)):
+            future.result(10)
 
 
 def test_a_cancelled_call_is_not_done(pool: WorkerPool, tmp_path: Path) -> None:
