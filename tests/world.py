@@ -91,7 +91,8 @@ class Server:
             raise ModelNotFound("not promoted")
         return _sha256(path.read_bytes())
 
-    async def _inspect(self, key: str, sha256: str, format_: str, *_: Any) -> dict[str, Any]:
+    async def _inspect(self, key: str, registration: Registration, format_: str) -> dict[str, Any]:
+        sha256 = registration.sha256
         path = await self.backend.fetch(key, sha256)
         if path is None:
             raise ModelNotFound("gone")
