@@ -1,6 +1,5 @@
 """The whole story with a fault at each operation of the storage in turn; then the invariants of `tests.world`."""
 
-import asyncio
 import contextlib
 import copy
 import itertools
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado.ioloop import IOLoop
 
 from backends.local import LocalBackend
 from backends.s3 import S3Backend
@@ -214,20 +214,24 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("ground", [Memory, Local, SystemCalls])
 def test_a_fault_at_every_operation_loses_nothing(
-    ground: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, say: Callable[[str], None]
+    ground: Any, io_loop: IOLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture, say: Callable[[str], None]
 ) -> None:
     """Whatever fails, whichever answer is lost, wherever the server dies."""
-    counted = asyncio.run(explore(ground(tmp_path)))
+    counted = io_loop.run_sync(lambda: explore(ground(tmp_path)))
     say(f"crash matrix, {ground.__name__}: {counted}")
     caplog.clear()
 
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_fault_at_every_request_to_a_bucket_loses_nothing(
-    tmp_path: Path, s3_server: S3Server, caplog: pytest.LogCaptureFixture, say: Callable[[str], None]
+    io_loop: IOLoop,
+    tmp_path: Path,
+    s3_server: S3Server,
+    caplog: pytest.LogCaptureFixture,
+    say: Callable[[str], None],
 ) -> None:
     """Neither objects, nor parts that cost money."""
-    counted = asyncio.run(explore(Requests(tmp_path, s3_server)))
+    counted = io_loop.run_sync(lambda: explore(Requests(tmp_path, s3_server)))
     say(f"crash matrix, {Requests.__name__}: {counted}")
     caplog.clear()
 
@@ -322,9 +326,11 @@ class BelievesAnybody(Promoter):
         (BelievesAnybody, "I3"),
     ],
 )
-def test_what_is_wrong_is_found(wrong: Any, broken: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_wrong_is_found(
+    wrong: Any, broken: str, io_loop: IOLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each invariant, broken on purpose in one place, is said to be broken."""
     changes = {"promoter": wrong} if issubclass(wrong, Promoter) else {"mutate": wrong}
     with pytest.raises(Violation, match=f"^{broken}"):
-        asyncio.run(explore(Memory(tmp_path), **changes))
+        io_loop.run_sync(lambda: explore(Memory(tmp_path), **changes))
     caplog.clear()

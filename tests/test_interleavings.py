@@ -4,6 +4,7 @@ import asyncio
 import random
 import shutil
 import tempfile
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Storage(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.store = Store(self.folder)
         self.turns = random.Random(0)
+        IDS.seed(0)
         self.world = World(MemoryBackend(self.store, {}))
 
     @initialize()
@@ -170,6 +172,8 @@ class Storage(RuleBasedStateMachine):
 
 
 STATES: set[Any] = set()
+IDS = random.Random(0)
+"""Names of uploads, so that the same order of steps is the same each time."""
 
 SETTINGS = settings(
     max_examples=300,
@@ -179,6 +183,11 @@ SETTINGS = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.fixture(autouse=True)
+def _ids_that_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uuid.uuid4", lambda: uuid.UUID(int=IDS.getrandbits(128), version=4))
 
 
 def test_any_order_of_anything_loses_nothing(caplog: pytest.LogCaptureFixture, say: Callable[[str], None]) -> None:
