@@ -133,7 +133,9 @@ def _mono_blocks(file: soundfile.SoundFile, channels: Channels) -> Iterator[Wave
             mono /= file.channels
         # A NaN is not within anything.
         if not (mono.min() >= -MAX_AMPLITUDE and mono.max() <= MAX_AMPLITUDE):
-            raise Unprocessable(f"the song has samples that are not numbers, or not within ±{MAX_AMPLITUDE:g}")
+            raise Unprocessable(
+                f"the song has samples that are not numbers, or too loud: not within ±{MAX_AMPLITUDE:g}"
+            )
         yield mono
 
 
