@@ -133,7 +133,7 @@ def _mono_blocks(file: soundfile.SoundFile, channels: Channels) -> Iterator[Wave
             mono /= file.channels
         # A NaN is not within anything.
         if not (mono.min() >= -MAX_AMPLITUDE and mono.max() <= MAX_AMPLITUDE):
-            raise Unprocessable(f"the song has samples that are no numbers, or too loud: beyond ±{MAX_AMPLITUDE:g}")
+            raise Unprocessable(f"the song has samples that are no numbers, or too loud: over ±{MAX_AMPLITUDE:g}")
         yield mono
 
 
