@@ -81,7 +81,7 @@ def main(which: str, song: str, rounds: str) -> None:
 
 
 def _ours(y: Any) -> Any:
-    from spectrogram_predictor import features
+    from spectrogram_predictor.sound import features
 
     return features.compute(y)
 

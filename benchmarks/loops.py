@@ -25,7 +25,8 @@ def main(which: str, model: str, song: str, csv: str, count: str) -> None:
 
 def _kernel(model: Path, song: bytes, csv: bytes) -> Callable[[], Any]:
     """Decode, picture, model call: what no server can do without."""
-    from spectrogram_predictor import default, models
+    from spectrogram_predictor.recipe import default
+    from spectrogram_predictor.worker import models
 
     models.configure(1)
     loaded = models.load(model, model.suffix.removeprefix("."))

@@ -318,7 +318,8 @@ def _is_row(array: Sequence[Any]) -> bool:
 def _draw(song: Path, state: dict[str, Any], target: Path) -> None:
     from PIL import Image
 
-    from spectrogram_predictor import audio, default
+    from spectrogram_predictor.recipe import default
+    from spectrogram_predictor.sound import audio
 
     if "recipe" in state:
         Image.fromarray(_seen(song, state["recipe"])).save(target)

@@ -23,16 +23,17 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from spectrogram_predictor import audio, config
+from spectrogram_predictor import config
 from spectrogram_predictor.certificates import CERTIFICATE, make_self_signed
 from spectrogram_predictor.cli import show_probabilities
 from spectrogram_predictor.client import Client
 from spectrogram_predictor.config import StorageSettings
 from spectrogram_predictor.errors import SpectrogramPredictorError
-from spectrogram_predictor.kinds import Picture
+from spectrogram_predictor.pool import quiet_import
 from spectrogram_predictor.recipe import Recipe
+from spectrogram_predictor.recipe.kinds import Picture
+from spectrogram_predictor.sound import audio
 from spectrogram_predictor.storage import PREFIXES, get_backend
-from spectrogram_predictor.workers import quiet_import
 
 LABELS = ("chord", "noise", "pulse")
 HEIGHT, WIDTH = 64, 64

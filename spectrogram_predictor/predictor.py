@@ -184,12 +184,12 @@ def get_executor(settings: PredictionSettings) -> Executor:
 
 
 def _predict(*args: Any) -> list[Any]:
-    from spectrogram_predictor import engine  # in the worker only: it loads TensorFlow
+    from spectrogram_predictor.worker import engine  # in the worker only: it loads TensorFlow
 
     return engine.predict(*args)
 
 
 def _inspect(*args: Any) -> dict[str, Any]:
-    from spectrogram_predictor import engine
+    from spectrogram_predictor.worker import engine
 
     return engine.inspect(*args)

@@ -221,7 +221,7 @@ def terms(digest: str, recipe: Recipe | None = None) -> Terms:
 
 def inspect(model: Path, recipe: Recipe | None = None) -> dict[str, Any]:
     """Load a model file and say what it is, as a worker does."""
-    from spectrogram_predictor import engine
+    from spectrogram_predictor.worker import engine
 
     digest = sha256(model)
     return engine.inspect(model, digest, model.suffix.removeprefix("."), terms(digest, recipe))
@@ -229,7 +229,7 @@ def inspect(model: Path, recipe: Recipe | None = None) -> dict[str, Any]:
 
 def ask(model: Path, recipe: Recipe | None, song: bytes, csv: bytes | None = None) -> np.ndarray:
     """Ask a model file about a song, as a worker does."""
-    from spectrogram_predictor import engine
+    from spectrogram_predictor.worker import engine
 
     digest, format_ = sha256(model), model.suffix.removeprefix(".")
     return np.array(engine.predict(model, digest, format_, terms(digest, recipe), song, csv))

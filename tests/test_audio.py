@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from spectrogram_predictor import audio
 from spectrogram_predictor.errors import TooLarge, Unprocessable, UnsupportedMedia
+from spectrogram_predictor.sound import audio
 from tests.conftest import peak_bytes, wav
 
 

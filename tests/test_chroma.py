@@ -4,8 +4,8 @@ import librosa
 import numpy as np
 import pytest
 
-from spectrogram_predictor import chroma, spectra
-from spectrogram_predictor.audio import SR
+from spectrogram_predictor.sound import chroma, spectra
+from spectrogram_predictor.sound.audio import SR
 from tests.test_spectra import sing
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from spectrogram_predictor import Recipe
 from spectrogram_predictor.client import Client, Golden, Refused
-from spectrogram_predictor.kinds import Mel, Picture, Standard
+from spectrogram_predictor.recipe.kinds import Mel, Picture, Standard
 from tests.conftest import b64, build_model, csv_row, sha256
 from tests.live import Live
 

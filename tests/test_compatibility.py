@@ -8,8 +8,8 @@ from typing import Any
 import h5py
 import pytest
 
-from spectrogram_predictor import compatibility, models
 from spectrogram_predictor.errors import UnsupportedMedia
+from spectrogram_predictor.worker import compatibility, models
 from tests.test_models import lstm, make_legacy
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

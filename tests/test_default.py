@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from spectrogram_predictor import default
 from spectrogram_predictor.errors import BadRequest, Unprocessable
+from spectrogram_predictor.recipe import default
 from tests.conftest import wav
 
 

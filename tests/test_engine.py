@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spectrogram_predictor import Features, Mel, Picture, Recipe, Standard, Windows, engine, models, predictor
-from spectrogram_predictor.columns import GTZAN_COLUMNS
+from spectrogram_predictor import Features, Mel, Picture, Recipe, Standard, Windows, predictor
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import ModelNotFound, OutOfService, StorageUnavailable, Unprocessable
 from spectrogram_predictor.golden import Golden
+from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.registry import Registration, Terms
-from spectrogram_predictor.workers import WorkerPool
+from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
+from spectrogram_predictor.worker import engine, models
 from tests.conftest import ask, build_model, csv_row, inspect, sha256, terms
 from tests.live import wait_until
 

@@ -10,10 +10,10 @@ import librosa
 import numpy as np
 import pytest
 
-from spectrogram_predictor import audio, features, spectra
-from spectrogram_predictor.audio import SR, Waveform
-from spectrogram_predictor.columns import GTZAN_COLUMNS
 from spectrogram_predictor.errors import Unprocessable
+from spectrogram_predictor.sound import audio, features, spectra
+from spectrogram_predictor.sound.audio import SR, Waveform
+from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -120,7 +120,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delattr(features, "hpss")
     columns = ["mfcc20_var", "tempo", "mfcc1_mean", "length"]
     assert features.compute(SOUNDS["short"], columns).tolist() == [row[name] for name in columns]
-    monkeypatch.delattr("spectrogram_predictor.spectra.stft")
+    monkeypatch.delattr("spectrogram_predictor.sound.spectra.stft")
     columns = ["zero_crossing_rate_mean", "rms_var"]
     assert features.compute(SOUNDS["short"], columns).tolist() == [row[name] for name in columns]
     assert features.compute(SOUNDS["short"], []).shape == (0,)
@@ -150,7 +150,7 @@ def test_silence_has_features() -> None:
 
 def test_nothing_is_compiled(tmp_path: Path) -> None:
     """The first features of a process do not wait for numba."""
-    code = "import numpy as np; from spectrogram_predictor import features; features.compute(np.ones(4000, 'f4'))"
+    code = "import numpy as np, spectrogram_predictor.sound.features as f; f.compute(np.ones(4000, 'f4'))"
     environ = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], env=environ, check=True)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

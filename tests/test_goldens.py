@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spectrogram_predictor import Features, Mel, Mfcc, Picture, Recipe, Segment, Standard, Windows, engine
-from spectrogram_predictor.columns import GTZAN_COLUMNS
+from spectrogram_predictor import Features, Mel, Mfcc, Picture, Recipe, Segment, Standard, Windows
 from spectrogram_predictor.errors import BadRequest, Unprocessable
 from spectrogram_predictor.recipe import named
+from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
+from spectrogram_predictor.worker import engine
 from tests.conftest import MATERIAL, ask, changed, inspect
 
 pytestmark = [

@@ -4,9 +4,9 @@ import librosa
 import numpy as np
 import pytest
 
-from spectrogram_predictor import spectra
-from spectrogram_predictor.audio import SR, Waveform
-from spectrogram_predictor.hpss import hpss
+from spectrogram_predictor.sound import spectra
+from spectrogram_predictor.sound.audio import SR, Waveform
+from spectrogram_predictor.sound.hpss import hpss
 
 
 def drums_and_tone() -> Waveform:

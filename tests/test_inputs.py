@@ -26,14 +26,11 @@ from spectrogram_predictor import (
     Standard,
     Windows,
     ZScore,
-    audio,
-    default,
-    features,
-    inputs,
-    pictures,
 )
 from spectrogram_predictor.errors import TooLarge, Unprocessable
-from spectrogram_predictor.schema import Document
+from spectrogram_predictor.recipe import default, inputs
+from spectrogram_predictor.recipe.schema import Document
+from spectrogram_predictor.sound import audio, features, pictures
 from tests.conftest import changed, peak_bytes
 
 SR = 22050

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from spectrogram_predictor.median import SIZE, running_median
+from spectrogram_predictor.sound.median import SIZE, running_median
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -21,5 +21,5 @@ def test_more_than_a_block_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks are put together in order."""
     x = np.random.default_rng(0).random((40, 100)).astype(np.float32)
     whole = running_median(x, 0)
-    monkeypatch.setattr("spectrogram_predictor.median._BLOCK", 20)
+    monkeypatch.setattr("spectrogram_predictor.sound.median._BLOCK", 20)
     np.testing.assert_array_equal(running_median(x, 0), whole)

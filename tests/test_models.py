@@ -15,7 +15,6 @@ import h5py
 import numpy as np
 import pytest
 
-from spectrogram_predictor import default, models
 from spectrogram_predictor.errors import (
     ModelNotFound,
     StorageUnavailable,
@@ -23,6 +22,8 @@ from spectrogram_predictor.errors import (
     Unprocessable,
     UnsupportedMedia,
 )
+from spectrogram_predictor.recipe import default
+from spectrogram_predictor.worker import models
 from tests.conftest import build_model, csv_row, wav
 
 # Keras warns of what old files say.

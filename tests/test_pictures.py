@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spectrogram_predictor import audio, inputs, pictures
 from spectrogram_predictor.errors import Unprocessable
-from spectrogram_predictor.kinds import ImageCanvas
-from spectrogram_predictor.recipe import named
+from spectrogram_predictor.recipe import inputs, named
+from spectrogram_predictor.recipe.kinds import ImageCanvas
+from spectrogram_predictor.sound import audio, pictures
 
 BOX = (54, 34.56, 388.8, 252)
 """The axes on the GTZAN pictures."""

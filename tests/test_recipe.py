@@ -25,12 +25,12 @@ from spectrogram_predictor import (
     Standard,
     Windows,
     ZScore,
-    kinds,
     recipe,
 )
-from spectrogram_predictor.columns import GTZAN_COLUMNS
 from spectrogram_predictor.errors import BadRequest, Unprocessable
-from spectrogram_predictor.schema import Document
+from spectrogram_predictor.recipe import kinds
+from spectrogram_predictor.recipe.schema import Document
+from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
 
 MESH = MeshCanvas(height=288, width=432, box=(54, 34.56, 388.8, 252))
 
@@ -256,7 +256,7 @@ def test_reading_a_recipe_loads_no_library() -> None:
         "given = Recipe.from_json(named('gtzan-pictures').to_json())\n"
         "given.check_model([{'name': 'x', 'shape': [288, 432, 3]}], [])\n"
         "print([name for name in ('tensorflow', 'keras', 'librosa', 'scipy', 'numpy') if name in sys.modules])\n"
-        "import spectrogram_predictor.inputs\n"
+        "import spectrogram_predictor.recipe.inputs\n"
         "print([name for name in ('tensorflow', 'keras', 'pandas', 'tornado') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pytest
 
-from spectrogram_predictor import schema
-from spectrogram_predictor.schema import Among, Document, Fault, Length, Matching, Within
+from spectrogram_predictor.recipe import schema
+from spectrogram_predictor.recipe.schema import Among, Document, Fault, Length, Matching, Within
 
 
 @dataclass(frozen=True, kw_only=True)

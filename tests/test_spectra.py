@@ -6,8 +6,8 @@ import librosa
 import numpy as np
 import pytest
 
-from spectrogram_predictor import spectra
-from spectrogram_predictor.audio import SR, Waveform
+from spectrogram_predictor.sound import spectra
+from spectrogram_predictor.sound.audio import SR, Waveform
 from tests.conftest import peak_bytes
 
 

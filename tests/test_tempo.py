@@ -4,8 +4,8 @@ import librosa
 import numpy as np
 import pytest
 
-from spectrogram_predictor import spectra, tempo
-from spectrogram_predictor.audio import SR
+from spectrogram_predictor.sound import spectra, tempo
+from spectrogram_predictor.sound.audio import SR
 
 
 @pytest.mark.parametrize("bpm", [50, 84, 120, 135, 200])

@@ -69,7 +69,7 @@ class WorkerPool(Executor):
     """
 
     def __init__(
-        self, settings: PredictionSettings, initializer: str = "spectrogram_predictor.engine:start"
+        self, settings: PredictionSettings, initializer: str = "spectrogram_predictor.worker.engine:start"
     ) -> None:
         self._settings = settings
         self._initializer = initializer

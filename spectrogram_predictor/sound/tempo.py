@@ -4,8 +4,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from spectrogram_predictor.audio import SR
-from spectrogram_predictor.spectra import HOP_LENGTH, N_FFT, Spectrogram, blocks, hann
+from spectrogram_predictor.sound.audio import SR
+from spectrogram_predictor.sound.spectra import HOP_LENGTH, N_FFT, Spectrogram, blocks, hann
 
 START_BPM = 120.0
 MAX_BPM = 320.0

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectrogram_predictor import audio, features, pictures, spectra
-from spectrogram_predictor.columns import GTZAN_COLUMNS
 from spectrogram_predictor.errors import BadRequest, Unprocessable
-from spectrogram_predictor.kinds import MAX_VALUES, Shape
-from spectrogram_predictor.spectra import N_MELS
+from spectrogram_predictor.recipe.kinds import MAX_VALUES, Shape
+from spectrogram_predictor.sound import audio, features, pictures, spectra
+from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
+from spectrogram_predictor.sound.spectra import N_MELS
 
 HOP_LENGTH = 1024
 

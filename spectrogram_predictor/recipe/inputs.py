@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectrogram_predictor import audio, features, pictures, spectra
-from spectrogram_predictor.audio import Waveform
 from spectrogram_predictor.errors import TooLarge, Unprocessable
-from spectrogram_predictor.kinds import (
+from spectrogram_predictor.recipe import Recipe
+from spectrogram_predictor.recipe.kinds import (
     MAX_VALUES,
     Features,
     Framed,
@@ -21,10 +20,11 @@ from spectrogram_predictor.kinds import (
     Picture,
     Spectral,
 )
-from spectrogram_predictor.recipe import Recipe
-from spectrogram_predictor.scaling import MinMax, Standard
-from spectrogram_predictor.segments import Segment, Windows
-from spectrogram_predictor.spectra import Spectrogram
+from spectrogram_predictor.recipe.scaling import MinMax, Standard
+from spectrogram_predictor.recipe.segments import Segment, Windows
+from spectrogram_predictor.sound import audio, features, pictures, spectra
+from spectrogram_predictor.sound.audio import Waveform
+from spectrogram_predictor.sound.spectra import Spectrogram
 
 Array = NDArray[Any]
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectrogram_predictor import default, models
 from spectrogram_predictor.errors import (
     BadRequest,
     ModelNotFound,
@@ -25,8 +24,9 @@ from spectrogram_predictor.errors import (
     Unprocessable,
     UnsupportedMedia,
 )
-from spectrogram_predictor.recipe import Recipe
+from spectrogram_predictor.recipe import Recipe, default
 from spectrogram_predictor.registry import Registration, Terms
+from spectrogram_predictor.worker import models
 
 logger = logging.getLogger(__name__)
 

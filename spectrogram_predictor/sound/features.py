@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spectrogram_predictor import chroma, spectra, tempo
-from spectrogram_predictor.audio import SR, Waveform
-from spectrogram_predictor.columns import GTZAN_COLUMNS, MFCC
 from spectrogram_predictor.errors import Unprocessable
-from spectrogram_predictor.hpss import hpss
-from spectrogram_predictor.spectra import HOP_LENGTH, N_FFT, PadMode, Spectrogram
+from spectrogram_predictor.sound import chroma, spectra, tempo
+from spectrogram_predictor.sound.audio import SR, Waveform
+from spectrogram_predictor.sound.columns import GTZAN_COLUMNS, MFCC
+from spectrogram_predictor.sound.hpss import hpss
+from spectrogram_predictor.sound.spectra import HOP_LENGTH, N_FFT, PadMode, Spectrogram
 
 MAX_COLUMNS = 100_000
 

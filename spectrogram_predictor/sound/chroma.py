@@ -8,8 +8,8 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from spectrogram_predictor.audio import SR
-from spectrogram_predictor.spectra import BIN_HZ, N_FFT, TINY, Spectrogram, blocks, filter_power
+from spectrogram_predictor.sound.audio import SR
+from spectrogram_predictor.sound.spectra import BIN_HZ, N_FFT, TINY, Spectrogram, blocks, filter_power
 
 N_CHROMA = 12
 

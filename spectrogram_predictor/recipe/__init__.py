@@ -1,7 +1,7 @@
 """How a song becomes a model's inputs, said so that a notebook and the server do the same.
 
-A `Recipe` is a frozen description; `Recipe.inputs` follows it, by `spectrogram_predictor.inputs`. Names, and what
-the numbers mean, are librosa's, PIL's and matplotlib's.
+A `Recipe` is a frozen description; `Recipe.inputs` follows it, by `spectrogram_predictor.recipe.inputs`. Names,
+and what the numbers mean, are librosa's, PIL's and matplotlib's.
 """
 
 import functools
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from spectrogram_predictor import schema
 from spectrogram_predictor.errors import BadRequest, Unprocessable
-from spectrogram_predictor.kinds import MAX_VALUES, Features, Framed, Input, Shape, Spectral
-from spectrogram_predictor.schema import Document, Fault, Length, Matching
-from spectrogram_predictor.segments import Segment, Sound, Windows
+from spectrogram_predictor.recipe import schema
+from spectrogram_predictor.recipe.kinds import MAX_VALUES, Features, Framed, Input, Shape, Spectral
+from spectrogram_predictor.recipe.schema import Document, Fault, Length, Matching
+from spectrogram_predictor.recipe.segments import Segment, Sound, Windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -128,7 +128,7 @@ class Recipe(Document):
         Unprocessable, UnsupportedMedia, TooLarge
             The song or the csv cannot be used.
         """
-        from spectrogram_predictor import inputs  # where the libraries are: a server only reads recipes
+        from spectrogram_predictor.recipe import inputs  # where the libraries are: a server only reads recipes
 
         return inputs.make(self, song, csv)
 
@@ -258,4 +258,4 @@ def names() -> list[str]:
 
 
 def _shipped() -> Any:
-    return importlib.resources.files(__package__) / "recipes"
+    return importlib.resources.files(__package__) / "shipped"

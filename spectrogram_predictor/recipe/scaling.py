@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from spectrogram_predictor.schema import Document, Length, Within
+from spectrogram_predictor.recipe.schema import Document, Length, Within
 
 MAX_BINS = 2**16
 

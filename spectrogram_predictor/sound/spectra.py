@@ -20,9 +20,9 @@ import scipy.signal
 import scipy.sparse
 from numpy.typing import DTypeLike, NDArray
 
-from spectrogram_predictor.audio import SR, Waveform
-from spectrogram_predictor.columns import N_MFCC
 from spectrogram_predictor.errors import Unprocessable
+from spectrogram_predictor.sound.audio import SR, Waveform
+from spectrogram_predictor.sound.columns import N_MFCC
 
 Spectrogram = NDArray[np.float32]
 

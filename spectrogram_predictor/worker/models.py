@@ -19,7 +19,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from spectrogram_predictor import compatibility
 from spectrogram_predictor.errors import (
     ModelNotFound,
     SpectrogramPredictorError,
@@ -28,6 +27,7 @@ from spectrogram_predictor.errors import (
     Unprocessable,
     UnsupportedMedia,
 )
+from spectrogram_predictor.worker import compatibility
 
 Shape = tuple[int | None, ...]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from spectrogram_predictor.columns import GTZAN_COLUMNS
-from spectrogram_predictor.scaling import MinMax, Positive, Standard, ZScore
-from spectrogram_predictor.schema import Among, Document, Length, Within
+from spectrogram_predictor.recipe.scaling import MinMax, Positive, Standard, ZScore
+from spectrogram_predictor.recipe.schema import Among, Document, Length, Within
+from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
 
 Shape = tuple[int | None, ...]
 

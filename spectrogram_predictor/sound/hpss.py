@@ -10,9 +10,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from spectrogram_predictor import median, spectra
-from spectrogram_predictor.audio import Waveform
-from spectrogram_predictor.spectra import HOP_LENGTH, N_FFT, PadMode, Spectrogram
+from spectrogram_predictor.sound import median, spectra
+from spectrogram_predictor.sound.audio import Waveform
+from spectrogram_predictor.sound.spectra import HOP_LENGTH, N_FFT, PadMode, Spectrogram
 
 _OVERLAP = N_FFT // HOP_LENGTH
 _TINY = np.finfo(np.float32).tiny

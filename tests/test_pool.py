@@ -20,7 +20,7 @@ from spectrogram_predictor.errors import (
     Unprocessable,
     WorkerLost,
 )
-from spectrogram_predictor.workers import WorkerPool
+from spectrogram_predictor.pool import WorkerPool
 from tests.live import wait_until
 
 NOTHING = "tests.test_workers:start"
@@ -215,7 +215,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
 ) -> None:
     """No room for another process now is no reason to do without it for ever."""
     wait_until(lambda: len(pool.pids) == 2)
-    monkeypatch.setattr("spectrogram_predictor.workers.sys.executable", "/nonexistent")
+    monkeypatch.setattr("spectrogram_predictor.pool.sys.executable", "/nonexistent")
     killed = pool.pids
     for pid in killed:
         os.kill(pid, signal.SIGKILL)

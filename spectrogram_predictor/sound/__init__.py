@@ -1,0 +1,1 @@
+"""A song's bytes to waveforms, spectra, features and pictures: pure functions of arrays."""

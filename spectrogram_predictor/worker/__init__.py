@@ -1,0 +1,1 @@
+"""What runs in a worker process, never in the server's: TensorFlow and model files."""
