@@ -23,7 +23,7 @@ from spectrogram_predictor.errors import (
 from spectrogram_predictor.pool import WorkerPool
 from tests.live import wait_until
 
-NOTHING = "tests.test_workers:start"
+NOTHING = "tests.test_pool:start"
 
 
 def start(threads: int, cached_models: int) -> None:
