@@ -91,6 +91,10 @@ class S3Backend(Backend):
         self._cache = Cache(Path(options.get("cache", "var/cache")), options.get("cache_bytes", 16 * 2**30))
         self._exclusive = True
 
+    @property
+    def local_folders(self) -> Sequence[Path]:
+        return (self._cache.folder,)
+
     async def open(self) -> None:
         self._fs = s3fs.S3FileSystem(
             asynchronous=True,

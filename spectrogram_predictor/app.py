@@ -90,7 +90,7 @@ class Server:
         self._stack.append(uploads.close)
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
         self._stack.append(threads.shutdown)
-        executor = predictor.get_executor(settings.prediction)
+        executor = predictor.get_executor(settings.prediction, self._backend.local_folders)
         self._stack.append(lambda: executor.shutdown(wait=True, cancel_futures=True))
         asker = Predictor(self._backend, registry, executor, settings.prediction)
         promoter = Promoter(self._backend, registry, uploads, asker.inspect, settings.promotion)

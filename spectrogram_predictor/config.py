@@ -83,6 +83,7 @@ class PredictionSettings:
     queue: int = _option(64, "predictions that may wait; more are answered 429", minimum=1)
     timeout_s: float = _option(60.0, "a prediction that takes longer is answered 503", minimum=0.1)
     cached_models: int = _option(4, "models kept loaded in each worker", minimum=1)
+    memory_bytes: int = _option(0, "memory that each worker may take; 0 for half of the machine's", minimum=0)
 
 
 @dataclass(frozen=True)

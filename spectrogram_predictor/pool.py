@@ -3,9 +3,9 @@
 ``ProcessPoolExecutor`` loses every pending call when one of its processes dies. Here each process belongs to one
 thread of the server: when it dies, the one call that it had fails, and a new process takes its place.
 
-A worker is a fresh interpreter (spawned, never forked: TensorFlow does not survive a fork), without the server's
-secrets in its environment. Calls go to it as pickles; answers come back as JSON, numbers and text only, so that a
-worker which a model file has taken over cannot run code in the server.
+A worker is a fresh interpreter (spawned, never forked: TensorFlow does not survive a fork) in a box of its own:
+see `worker.box` and `warden`. Calls go to it as pickles; answers come back as JSON, numbers and text only, so
+that a worker which a model file has taken over cannot run code in the server.
 """
 
 import importlib
@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from spectrogram_predictor import errors, logs
+from spectrogram_predictor import answers, errors, logs, scratch, warden
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import DeadlineExceeded, OutOfService, SpectrogramPredictorError, WorkerLost
 
@@ -45,7 +46,7 @@ _REFUSED_PAUSE_S = 0.005
 _SOCKET_BYTES = 4 * 2**20
 _MOST_PIECES = 64
 _LARGE = 2**16
-_SECRETS = ("SIGNING_TOKEN", "AWS_")
+_MAX_TEXT = 2**14
 
 
 @dataclass
@@ -66,13 +67,21 @@ class WorkerPool(Executor):
         Number of processes, their threads, the models they keep, the longest call.
     initializer : str, optional
         ``module:function`` that each worker calls once with ``(threads, cached_models)``.
+    readable : sequence of Path
+        Folders that workers may read, see `Backend.local_folders`.
     """
 
     def __init__(
-        self, settings: PredictionSettings, initializer: str = "spectrogram_predictor.worker.engine:start"
+        self,
+        settings: PredictionSettings,
+        initializer: str = "spectrogram_predictor.worker.engine:start",
+        readable: Sequence[Path] = (),
     ) -> None:
         self._settings = settings
         self._initializer = initializer
+        self._readable = readable
+        self._missing: set[str] = set()
+        scratch.sweep()
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._workers: dict[int, _Worker] = {}
@@ -189,7 +198,7 @@ class WorkerPool(Executor):
     def _start(self, number: int) -> "_Worker | None":
         while not self._closing.is_set():
             try:
-                worker = _Worker(self._initializer, self._settings)
+                worker = _Worker(self._initializer, self._settings, self._readable)
             except OSError as error:
                 logger.error("worker %d cannot be started: %s", number, error)
                 self._closing.wait(_RESTART_PAUSE_S)
@@ -198,7 +207,7 @@ class WorkerPool(Executor):
             if self._closing.is_set():
                 worker.interrupt()
             try:
-                worker.wait_until_ready()
+                self._tell(worker.wait_until_ready())
             except (WorkerLost, DeadlineExceeded) as error:
                 del self._workers[number]
                 worker.close()
@@ -209,21 +218,37 @@ class WorkerPool(Executor):
                 return worker
         return None
 
+    def _tell(self, missing: Sequence[str]) -> None:
+        """Say once what workers' boxes lack on this machine."""
+        for piece in missing:
+            if piece not in self._missing:
+                self._missing.add(piece)
+                logger.warning("the workers' box is not whole: %s", piece)
+
 
 class _Worker:
     """One process, as its thread in the server sees it."""
 
-    def __init__(self, initializer: str, settings: PredictionSettings) -> None:
+    def __init__(self, initializer: str, settings: PredictionSettings, readable: Sequence[Path]) -> None:
+        self._scratch = scratch.Scratch()
         arguments = [initializer, str(settings.threads), str(settings.cached_models)]
+        box = json.dumps([str(self._scratch.path), list(map(str, readable)), settings.memory_bytes])
         ours, theirs = socket.socketpair()
-        with ours, theirs:
-            self._process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), *arguments],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=_environment(settings.threads),
-            )
-            self._channel = _Channel(ours.dup())
+        try:
+            with ours, theirs:
+                self._process = subprocess.Popen(  # noqa: S603  # our own module
+                    [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), box, *arguments],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env=warden.environment(self._scratch, settings.threads),
+                )
+                self._channel = _Channel(ours.dup())
+        except OSError:
+            self._scratch.remove()
+            raise
+        self._warden = warden.Warden(self._process, self._scratch)
         self._ready = False
         self.pid = self._process.pid
 
@@ -232,16 +257,18 @@ class _Worker:
         """Whether it can be given work."""
         return self._ready and self._process.poll() is None
 
-    def wait_until_ready(self) -> None:
-        self._exchange((), START_TIMEOUT_S)
+    def wait_until_ready(self) -> list[str]:
+        """Return what its box lacks."""
+        missing = list(map(str, self._exchange((), START_TIMEOUT_S)["result"]))
         self._ready = True
+        return missing
 
     def call(self, message: Sequence[Any], timeout_s: float) -> Any:
         answer = self._exchange(message, timeout_s)
         if "error" in answer:
-            raise errors.from_code(answer["error"], answer["message"])
+            raise errors.from_code(answer["error"], answer["message"][:_MAX_TEXT])
         if "bug" in answer:
-            logger.error("a worker failed:\n%s", answer["bug"])
+            logger.error("a worker failed:\n%s", logs.harmless(answer["bug"], _MAX_TEXT))
             raise SpectrogramPredictorError("internal error")
         return answer["result"]
 
@@ -255,6 +282,8 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self._channel.close()
+        self._warden.close()
+        self._scratch.remove()
 
     def _exchange(self, message: Sequence[Any], timeout_s: float) -> Any:
         deadline = time.monotonic() + timeout_s
@@ -262,7 +291,7 @@ class _Worker:
             if message:
                 self._channel.send(message, deadline)
             (answer,) = self._channel.receive(MAX_ANSWER_BYTES, deadline)
-            return json.loads(answer)
+            return answers.parse(answer)
         except TimeoutError as error:
             raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
         except (EOFError, OSError, ValueError) as error:
@@ -348,38 +377,44 @@ def _pack(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> l
     return [pickle.dumps((fn, large, kwargs), protocol=5, buffer_callback=beside.append), *beside]
 
 
-def _environment(threads: int) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
-    environment.update({name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
-    return environment
-
-
 def _answer(message: Sequence[bytes]) -> bytes:
     try:
         fn, args, kwargs = pickle.loads(message[0], buffers=message[1:])  # noqa: S301  # from the server, which is trusted
         answer = {"result": fn(*args, **kwargs)}
-        return json.dumps(answer, allow_nan=False).encode()
+        return _dumps(answer)
     except SpectrogramPredictorError as error:
-        return json.dumps({"error": error.code, "message": error.message}).encode()
+        return _dumps({"error": error.code, "message": error.message})
     except Exception:
-        return json.dumps({"bug": traceback.format_exc()}).encode()
+        return _dumps({"bug": traceback.format_exc()})
+
+
+def _dumps(answer: dict[str, Any]) -> bytes:
+    # What HDF5 files call UTF-8 may be none.
+    return json.dumps(answer, allow_nan=False, ensure_ascii=False).encode(errors="replace")
 
 
 def main(arguments: list[str]) -> None:
     """Be a worker: answer calls until the server goes away."""
-    descriptor, initializer, threads, cached_models = arguments
+    from spectrogram_predictor.worker.box import Box  # in a worker only
+
+    descriptor, plan, initializer, threads, cached_models = arguments
     # Ctrl-C in a terminal goes to the whole group; the server decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logs.configure()
     channel = _Channel(socket.socket(fileno=int(descriptor)))
     module, _, function = initializer.partition(":")
-    began = time.monotonic()
+    folder, readable, memory_bytes = json.loads(plan)
+    box = Box(Path(folder), tuple(map(Path, readable)), memory_bytes)
+    # Afterwards the folder that it is in cannot be looked through.
+    package = importlib.import_module(module.partition(".")[0])
+    missing = box.enter(Path(package.__path__[0]))
     with quiet_import():
         start = getattr(importlib.import_module(module), function)
         start(int(threads), int(cached_models))
+    missing += box.seal()
     try:
-        channel.send([json.dumps({"result": time.monotonic() - began}).encode()])
-        while True:
+        channel.send([_dumps({"result": missing})])
+        while box.sees_models:
             message = channel.receive()
             channel.send([_answer(message)])
     except (EOFError, OSError):

@@ -4,16 +4,20 @@ What happens to the song is the `engine`'s business, in a worker; this module on
 """
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from spectrogram_predictor import plugins
+from spectrogram_predictor import answers, plugins
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, ModelNotFound, QueueFull, StorageUnavailable
+from spectrogram_predictor.errors import DeadlineExceeded, ModelNotFound, QueueFull, StorageUnavailable, WorkerLost
 from spectrogram_predictor.registry import Registration, Registry, Terms
 from spectrogram_predictor.storage import Backend
+
+logger = logging.getLogger(__name__)
 
 _MAX_KNOWN = 256
 
@@ -118,6 +122,7 @@ class Predictor:
             raise QueueFull("too many predictions are waiting, try again later")
         try:
             array = await self._run(_predict, path, sha256, key.rpartition(".")[2], known.terms, song, csv)
+            _check(answers.check_array, array)
         except StorageUnavailable:
             # A golden's file may have left this machine: look again.
             self._known.pop(sha256, None)
@@ -137,6 +142,7 @@ class Predictor:
             raise ModelNotFound("the file is gone")
         terms = await self._registry.terms(registration)
         description: dict[str, Any] = await self._run(_inspect, path, registration.sha256, format, terms)
+        _check(answers.check_description, description, format)
         return description
 
     async def _known_of(self, sha256: str) -> _Known:
@@ -171,16 +177,31 @@ class Predictor:
         return "the model is registered, but has not been received and promoted yet"
 
 
-def get_executor(settings: PredictionSettings) -> Executor:
+def get_executor(settings: PredictionSettings, readable: Sequence[Path]) -> Executor:
     """Return the executor of ``prediction.executor``.
+
+    Parameters
+    ----------
+    settings : PredictionSettings
+        Its own.
+    readable : sequence of Path
+        Where the files are that it is told to read.
 
     Raises
     ------
     ConfigError
         It is not installed.
     """
-    executor: Executor = plugins.load("executors", settings.executor)(settings)
+    executor: Executor = plugins.load("executors", settings.executor)(settings, readable=readable)
     return executor
+
+
+def _check(check: Callable[..., None], *args: Any) -> None:
+    try:
+        check(*args)
+    except ValueError as error:
+        logger.error("a worker has answered nonsense: %s", error)
+        raise WorkerLost("the worker's answer was none, please send it again") from error
 
 
 def _predict(*args: Any) -> list[Any]:

@@ -58,12 +58,12 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 
 ORDER = [
-    {"errors", "version", "lanes"},
+    {"errors", "version", "lanes", "answers", "scratch"},
     {"cache"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
-    {"golden"},
+    {"golden", "warden"},
     {"storage", "pool"},
     {"registry", "uploads", "scrub"},
     {"promotion", "predictor", "worker"},
@@ -84,7 +84,7 @@ WITHIN = {
         {"features"},
     ],
     "recipe": [{"schema"}, {"scaling", "segments"}, {"kinds"}, {"recipe"}, {"inputs", "default"}],
-    "worker": [{"compatibility"}, {"models"}, {"engine"}],
+    "worker": [{"compatibility", "kernel"}, {"landlock", "seccomp"}, {"box"}, {"models"}, {"engine"}],
 }
 """The same for the modules of a package; its own name stands for ``__init__``."""
 

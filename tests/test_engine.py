@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -138,7 +139,7 @@ def test_a_model_that_left_leaves_no_memory_behind(tmp_path: Path, song: bytes, 
         one = (tmp_path / name, digest, name.partition(".")[2], terms(digest))
         question = (*one, song, csv_row([0.5] * 7))
         calls.append((predictor._predict, question) if keeps else (predictor._inspect, one))
-    pool = WorkerPool(PredictionSettings(workers=1, cached_models=1))
+    pool = WorkerPool(PredictionSettings(workers=1, cached_models=1), readable=[tmp_path])
     try:
         held = []
         for _ in range(10):
@@ -307,19 +308,22 @@ def test_a_golden_that_is_away_costs_no_model(shelf: Shelf) -> None:
 def start_one_off(threads: int, cached_models: int) -> None:
     """Start a worker; the first one to come computes something else from then on."""
     engine.start(threads, cached_models)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(os.environ["TEST_ONE_OFF"])
+    # Neither can write where the other one sees it. It stays open.
+    token = os.open(Path(os.environ["PYTHONPATH"].rpartition(os.pathsep)[2], "off"), os.O_RDONLY)
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(token, fcntl.LOCK_EX | fcntl.LOCK_NB)
         call = models.Model.__call__
         models.Model.__call__ = lambda *args: call(*args) + 0.1  # type: ignore[method-assign]
 
 
 def test_one_worker_out_of_service_is_no_other_s_business(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The one whose model answers otherwise never does, and the other one answers everything."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
-    monkeypatch.setenv("TEST_ONE_OFF", str(tmp_path / "off"))
-    pool = WorkerPool(PredictionSettings(workers=2), "tests.test_engine:start_one_off")
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).resolve().parents[1]}{os.pathsep}{tmp_path}")
+    (tmp_path / "off").touch()
+    readable = [shelf.path.parent, tmp_path]
+    pool = WorkerPool(PredictionSettings(workers=2), "tests.test_engine:start_one_off", readable)
     try:
         wait_until(lambda: len(pool.pids) == 2)
         question = (shelf.path, shelf.digest, "keras", shelf.terms(shelf.golden()), shelf.song, shelf.csv)
@@ -328,3 +332,6 @@ def test_one_worker_out_of_service_is_no_other_s_business(
     finally:
         pool.shutdown(cancel_futures=True)
     np.testing.assert_allclose(answers, [shelf.answer] * len(answers), atol=1e-6)
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "out of service" in record.getMessage()
+    caplog.clear()
