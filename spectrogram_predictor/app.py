@@ -23,6 +23,7 @@ from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.signing import SHORT_TOKEN, Keys
 from spectrogram_predictor.storage import get_backend
 from spectrogram_predictor.uploads import Uploads
+from spectrogram_predictor.worker import kernel
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +159,8 @@ async def serve(settings: Settings, keys: Keys, announce: Callable[[Server], Non
     announce : callable
         Called with the server once it listens.
     """
+    # It has the secrets; where a worker's box is not whole, this is what keeps them.
+    kernel.forbid_tracing()
     server = Server(settings, keys)
     await server.start()
     announce(server)

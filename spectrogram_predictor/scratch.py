@@ -11,7 +11,6 @@ import os
 import stat
 import tempfile
 import time
-import uuid
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -22,6 +21,7 @@ MAX_BYTES = 2**31
 _MAX_ENTRIES = 10_000
 _PREFIX = "spectrogram-predictor-worker-"
 _YOUNG_S = 60.0
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Scratch:
@@ -47,15 +47,20 @@ class Scratch:
         total, entries = _deleted(pid), 0
         pending = [self.path]
         while pending:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                for entry in os.scandir(pending.pop()):
-                    status = entry.stat(follow_symlinks=False)
-                    total += 512 * status.st_blocks
-                    entries += 1
-                    if entries > _MAX_ENTRIES:
-                        return math.inf
-                    if stat.S_ISDIR(status.st_mode):
-                        pending.append(Path(entry.path))
+            try:
+                found = list(os.scandir(pending.pop()))
+                statuses = [(entry, entry.stat(follow_symlinks=False)) for entry in found[:_MAX_ENTRIES]]
+            except (FileNotFoundError, NotADirectoryError):
+                # It goes while we look: the next look is in a second.
+                continue
+            except OSError:
+                # Too deep, or closed to us.
+                return math.inf
+            entries += len(found)
+            if entries > _MAX_ENTRIES:
+                return math.inf
+            total += sum(512 * status.st_blocks for _, status in statuses)
+            pending += [Path(entry.path) for entry, status in statuses if stat.S_ISDIR(status.st_mode)]
         return total
 
     def remove(self) -> None:
@@ -80,7 +85,7 @@ def sweep() -> None:
 
 
 def _remove_unless_locked(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    folder = os.open(path, _FOLDER)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(path)
@@ -90,25 +95,43 @@ def _remove_unless_locked(path: Path) -> None:
 
 def _remove(top: Path) -> None:
     # Not shutil.rmtree: it goes no deeper than Python's stack, and into no folder of mode 0.
-    while entries := list(os.scandir(top)):
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                _lift(Path(entry.path), top)
+    here = os.open(top, _FOLDER)
+    names: list[str] = []
+    try:
+        pending = [_clear(here)]
+        while pending:
+            if pending[-1]:
+                names.append(pending[-1].pop())
+                os.chmod(names[-1], 0o700, dir_fd=here)
+                here = _moved(here, names[-1])
+                pending.append(_clear(here))
             else:
-                os.unlink(entry)
+                pending.pop()
+                if names:
+                    here = _moved(here, "..")
+                    os.rmdir(names.pop(), dir_fd=here)
+    finally:
+        os.close(here)
     top.rmdir()
 
 
-def _lift(folder: Path, top: Path) -> None:
-    """Remove a folder; those in it move to the top."""
-    folder.chmod(0o700)
-    for entry in list(os.scandir(folder)):
+def _moved(here: int, name: str) -> int:
+    there = os.open(name, _FOLDER, dir_fd=here)
+    os.close(here)
+    return there
+
+
+def _clear(folder: int) -> list[str]:
+    """Remove what is no folder; return the names of those that are."""
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    folders = []
+    for entry in found:
         if entry.is_dir(follow_symlinks=False):
-            Path(entry.path).chmod(0o700)
-            os.rename(entry, top / uuid.uuid4().hex)
+            folders.append(entry.name)
         else:
-            os.unlink(entry)
-    folder.rmdir()
+            os.unlink(entry.name, dir_fd=folder)
+    return folders
 
 
 def _deleted(pid: int) -> float:

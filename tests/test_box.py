@@ -3,11 +3,13 @@
 The same files are run without it as well: what they try does work.
 """
 
+import ast
+import errno
 import json
+import logging
 import os
 import platform
-import resource
-import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,9 +19,11 @@ from typing import Any
 import pytest
 
 from spectrogram_predictor.config import PredictionSettings
+from spectrogram_predictor.errors import DeadlineExceeded, WorkerLost
 from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.worker import landlock, seccomp
 from tests import hostile
+from tests.live import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a token that no worker sees"
@@ -159,3 +163,256 @@ def test_no_network_and_no_processes(what: str, attack: Callable[..., str]) -> N
     code, refusals = OTHERS[what]
     for format_ in ("keras", "h5"):
         assert attack(code, format_) in refusals
+
+
+def test_without_the_box_all_of_it_works(folder: Path, tmp_path: Path) -> None:
+    """What the box refuses is refused by nothing else."""
+    # These would end the process, or take hold of this one.
+    attacks = {**FILES, **OTHERS, "exec": ("1", set()), "trace": ("1", set())}
+    paths = []
+    for number, (code, _) in enumerate(attacks.values()):
+        key = tmp_path / str(number) / "server.key"
+        key.parent.mkdir()
+        key.write_text("secret")
+        paths.append(model(folder, key, code, "keras"))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.hostile"],
+        input="\n".join(map(str, paths)),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "SIGNING_TOKEN": TOKEN},
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = dict(zip(attacks, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    assert not {what: outcome for what, outcome in outcomes.items() if outcome in attacks[what][1]}
+
+
+@needs_landlock
+def test_no_secret_in_sight(attack: Callable[..., str]) -> None:
+    """Neither in the worker's environment, as the kernel and Python have it, nor in what it was started with."""
+    found = attack("dict(os.environ), open('/proc/self/environ').read(), open('/proc/self/cmdline').read()")
+    assert TOKEN not in found
+    assert "secret" not in found
+    names = set(ast.literal_eval(found)[0])
+    assert not {name for name in names if name.startswith(("SIGNING_", "AWS_", "SPECTROGRAM_PREDICTOR_"))}
+    assert {"HOME", "TMPDIR", "PATH"} <= names
+
+
+@needs_filter
+def test_every_call_of_the_list_is_refused(attack: Callable[..., str]) -> None:
+    """By its number, from native code too; and those younger than the list, and those of the other way to call."""
+    column = ("x86_64", "aarch64").index(platform.machine())
+    numbers = {name: both[column] for name, both in seccomp.REFUSED.items() if both[column] is not None}
+    code = (
+        "refused = {{}}\nfor number in %r:\n    ctypes.set_errno(0)\n    libc.syscall(number, 0, 0, 0, 0, 0, 0)\n"
+    )
+    code += "    refused[number] = ctypes.get_errno()\nreturn refused"
+    outcome = ast.literal_eval(attack(code % [*numbers.values(), 435, 463, 10_000, 0x40000029]))
+    late = [outcome.pop(number) for number in (435, 463, 10_000, 0x40000029)]
+    assert late == [errno.ENOSYS] * 4
+    assert set(outcome.values()) == {errno.EPERM}
+    assert len(outcome) == len(numbers) > 80
+
+
+@needs_filter
+def test_the_filter_knows_the_kernel_s_numbers() -> None:
+    """As the kernel's own headers have them."""
+    headers = (
+        Path(f"/usr/include/{platform.machine()}-linux-gnu/asm/unistd_64.h"),
+        Path("/usr/include/asm-generic/unistd.h"),
+    )
+    if not all(header.exists() for header in headers):
+        pytest.skip("there are no kernel headers")
+    calls = {**seccomp.REFUSED, **seccomp.LIMITED}
+    checked = 0
+    for column, header in enumerate(headers):
+        for line in header.read_text().splitlines():
+            words = line.replace("__NR3264_", "__NR_").split()
+            name = words[1].removeprefix("__NR_") if len(words) == 3 and words[0] == "#define" else ""
+            if name in calls and words[2].isdigit():
+                assert calls[name][column] == int(words[2]), name
+                checked += 1
+    assert checked > 170
+
+
+def test_every_thread_is_inside(pool: WorkerPool, attack: Callable[..., str]) -> None:
+    """TensorFlow's and the model's own: no privileges, the filter, no capability but to read."""
+    attack("threading.Thread(target=time.sleep, args=(60,), daemon=True).start()")
+    (pid,) = pool.pids
+    tasks = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/status")]
+    assert len(tasks) > 2
+    for status in tasks:
+        fields = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+        assert fields["NoNewPrivs"] == "1"
+        assert fields["Seccomp"] == "2"
+        assert int(fields["CapEff"], 16) in (0, 4)
+        assert int(fields["CapPrm"], 16) in (0, 4)
+
+
+@needs_landlock
+def test_threads_do_not_get_out(attack: Callable[..., str]) -> None:
+    """A thread that the model starts sees as little."""
+    code = """
+        found = []
+        def look():
+            try:
+                found.append(open('/etc/passwd').read())
+            except OSError as error:
+                found.append(error.errno)
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        return found
+    """
+    assert attack(code) == f"[{errno.EACCES}]"
+
+
+def test_memory_has_a_limit(make_pool: Callable[..., WorkerPool], attack: Callable[..., str]) -> None:
+    """Of its own, shared, and of threads; the worker goes on, and is the first to go where memory runs out."""
+    small = make_pool(memory_bytes=2**31)
+    assert attack("len(bytearray(2**31))", on=small) == "MemoryError"
+    assert attack("len(mmap.mmap(-1, 2**36))", on=small) == "ENOMEM"
+    assert attack("import numpy; return numpy.zeros(2**40).shape", on=small) == "MemoryError"
+    assert attack("import tensorflow; return tensorflow.zeros((2**38,))", on=small) == "ResourceExhaustedError"
+    threads = """
+        while True:
+            threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    """
+    assert attack(f"{threads}\n        return", on=small) == "RuntimeError"
+    (pid,) = small.pids
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
+    assert len(list(Path(f"/proc/{pid}/task").iterdir())) < 1000
+
+
+def scratch_of(pool: WorkerPool) -> Path:
+    (worker,) = pool._workers.values()
+    return worker._scratch.path
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "number = 0\nwhile True:\n    number += 1\n    open(f'{folder}/{number}', 'wb').write(bytes(2**22))",
+        "number = 0\nwhile True:\n    number += 1\n    open(f'{folder}/{number}', 'wb').close()",
+        "kept = []\nwhile True:\n    kept.append(tempfile.TemporaryFile())\n    kept[-1].write(bytes(2**22))",
+        "for _ in range(1500):\n    os.mkdir('deeper')\n    os.chdir('deeper')\ntime.sleep(600)",
+    ],
+    ids=["large", "many", "deleted", "deep"],
+)
+def test_scratch_has_a_limit(
+    code: str,
+    make_pool: Callable[..., WorkerPool],
+    attack: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever fills it is ended, and all of it removed."""
+    monkeypatch.setattr("spectrogram_predictor.warden.MAX_BYTES", 2**27)
+    pool = make_pool()
+    wait_until(lambda: pool.ready)
+    scratch = scratch_of(pool)
+    escaped = code.replace("{", "{{").replace("}", "}}")
+    with pytest.raises(WorkerLost):
+        attack(f"folder = tempfile.gettempdir()\nos.chdir(folder)\n{escaped}\nreturn 1", on=pool)
+    assert not scratch.exists()
+    assert "fills its scratch folder" in caplog.text
+    pool.shutdown(cancel_futures=True)
+    caplog.clear()
+
+
+def test_a_file_has_a_limit(attack: Callable[..., str]) -> None:
+    """A gigabyte."""
+    code = """
+        with tempfile.TemporaryFile() as file:
+            os.ftruncate(file.fileno(), 2**30)
+            return os.ftruncate(file.fileno(), 2**31)
+    """
+    assert attack(code) == "EFBIG"
+
+
+def test_scratch_goes_with_its_worker(
+    make_pool: Callable[..., WorkerPool], attack: Callable[..., str], caplog: Any
+) -> None:
+    """However that ends, and whatever it has left there."""
+    pool = make_pool()
+    code = """
+        folder = tempfile.mkdtemp()
+        os.chdir(folder)
+        for depth in range(1500):
+            os.mkdir('d')
+            os.chdir('d')
+        os.mkdir(folder + '/closed', 0)
+        os.symlink('/', folder + '/root')
+        return 'made'
+    """
+    assert attack(code, on=pool) == "'made'"
+    scratch, (pid,) = scratch_of(pool), pool.pids
+    assert list(scratch.iterdir())
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not scratch.exists())
+    wait_until(lambda: pool.ready)
+    again = scratch_of(pool)
+    pool.shutdown(cancel_futures=True)
+    assert not again.exists()
+    caplog.clear()
+
+
+def test_a_worker_that_shouts_waits(
+    make_pool: Callable[..., WorkerPool], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log takes a quarter of a megabyte at once and little more a second; the call has its deadline."""
+    pool = make_pool(timeout_s=3.0)
+    wait_until(lambda: pool.ready)
+    with caplog.at_level(logging.INFO), pytest.raises(DeadlineExceeded):
+        pool.submit(hostile.shout, ["x" * 1000] * 10_000).result(60)
+    said = sum(len(record.getMessage()) for record in caplog.records)
+    assert 200_000 < said < 500_000
+    pool.shutdown(cancel_futures=True)
+    caplog.clear()
+
+
+def test_what_a_worker_says_is_marked(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    """It cannot be taken for what the server says, nor steer a terminal."""
+    wait_until(lambda: pool.ready)
+    (pid,) = pool.pids
+    forged = json.dumps({"level": "error", "logger": "spectrogram_predictor.app", "message": "stopped\n\x1b[2J"})
+    with caplog.at_level(logging.INFO):
+        pool.submit(
+            hostile.shout, [forged, "plain \x1b[2J", '{"level": {}, "logger": [], "message": [1]}']
+        ).result(60)
+        wait_until(lambda: "[1]" in caplog.text)
+    said = [record.getMessage() for record in caplog.records]
+    assert f"worker process {pid}: stopped\n    \ufffd[2J" in said
+    assert f"worker process {pid}: plain \ufffd[2J" in said
+    caplog.clear()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"1",
+        b'{"result": NaN}',
+        b'{"result": 1e999}',
+        b'{"result": 1, "error": "bad_request"}',
+        b'{"error": 1, "message": "x"}',
+        b'{"error": "bad_request", "message": ["x"]}',
+        b'{"error": "bad_request"}',
+        b'{"bug": {}}',
+        b'{"result": ' + b"[" * 100_000,
+        b'{"result": [' + b"[]," * 1_000_000 + b"1]}",
+        b'{"result": [' + b"1," * 5_000_000 + b"1]}",
+        b"\xff",
+    ],
+    ids=lambda data: repr(data[:24]),
+)
+def test_nonsense_is_no_answer(data: bytes, pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+    """The worker that answers so is ended."""
+    wait_until(lambda: pool.ready)
+    (pid,) = pool.pids
+    with pytest.raises(WorkerLost):
+        pool.submit(hostile.answer_raw, data).result(60)
+    assert not Path(f"/proc/{pid}").exists()
+    caplog.clear()

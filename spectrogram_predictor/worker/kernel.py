@@ -2,6 +2,9 @@
 
 import ctypes
 import os
+import sys
+
+_PR_SET_DUMPABLE = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,6 +43,12 @@ def prctl(option: int, value: int = 0) -> None:
     if _libc.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0))):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
+
+
+def forbid_tracing() -> None:
+    """Let no other process of the same user read the memory and the environment of this one."""
+    if sys.platform == "linux":
+        prctl(_PR_SET_DUMPABLE, 0)
 
 
 def _word(item: int | bytes | None) -> ctypes.c_long | bytes | None:

@@ -70,11 +70,14 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 }
 """Numbers of what is refused whatever it is asked for: on x86_64 and on aarch64."""
 
-_OWN = {"kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240)}
-"""Signals: to this process only."""
-
-_PRLIMIT, _CLONE, _CLONE3, _FCNTL, _IOCTL = (302, 261), (56, 220), (435, 435), (72, 25), (16, 29)
+LIMITED: dict[str, tuple[int, int]] = {
+    "kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
+    "prlimit64": (302, 261), "clone": (56, 220), "clone3": (435, 435), "fcntl": (72, 25), "ioctl": (16, 29),
+}
+"""Those of which it depends."""
 # fmt: on
+
+_SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 
 _CLONE_THREAD = 0x10000
 _FCNTL_OWNERS = (8, 10, 15)
@@ -137,14 +140,17 @@ def _instructions(column: int, architecture: int, pid: int) -> Iterable[_Instruc
     for numbers in REFUSED.values():
         if (number := numbers[column]) is not None:
             yield from _if_number(number, [(_Code.RETURN, 0, 0, _REFUSE | EPERM)])
-    # The C library makes threads with clone if there is no clone3, whose flags a filter cannot see.
-    yield from _if_number(_CLONE3[column], [(_Code.RETURN, 0, 0, _REFUSE | ENOSYS)])
-    yield from _if_number(_CLONE[column], _only_if(0, _Code.IF_ANY_BIT, [_CLONE_THREAD]))
-    for numbers_ in _OWN.values():
-        yield from _if_number(numbers_[column], _only_if(0, _Code.IF_EQUAL, [pid]))
-    yield from _if_number(_PRLIMIT[column], _only_if(0, _Code.IF_EQUAL, [0, pid]))
-    yield from _if_number(_FCNTL[column], _only_if_not(1, _FCNTL_OWNERS))
-    yield from _if_number(_IOCTL[column], _only_if_not(1, _IOCTL_OTHERS))
+    then: dict[str, list[_Instruction]] = {
+        # The C library makes threads with clone if there is no clone3, whose flags a filter cannot see.
+        "clone3": [(_Code.RETURN, 0, 0, _REFUSE | ENOSYS)],
+        "clone": _only_if(0, _Code.IF_ANY_BIT, [_CLONE_THREAD]),
+        "prlimit64": _only_if(0, _Code.IF_EQUAL, [0, pid]),
+        "fcntl": _only_if_not(1, _FCNTL_OWNERS),
+        "ioctl": _only_if_not(1, _IOCTL_OTHERS),
+        **dict.fromkeys(_SIGNALS, _only_if(0, _Code.IF_EQUAL, [pid])),
+    }
+    for name, both in LIMITED.items():
+        yield from _if_number(both[column], then[name])
     yield _Code.RETURN, 0, 0, _ALLOW
 
 
