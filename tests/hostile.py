@@ -1,9 +1,12 @@
 """Model files that do what no model should, and what loads them without any guard."""
 
 import builtins
+import errno
 import json
 import os
+import platform
 import socket
+import struct
 import sys
 import textwrap
 import time
@@ -12,8 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from spectrogram_predictor.pool import _Channel
-from spectrogram_predictor.worker import engine, models
+from spectrogram_predictor import logs
+from spectrogram_predictor.config import PredictionSettings
+from spectrogram_predictor.pool import WorkerPool, _Channel
+from spectrogram_predictor.worker import engine, models, seccomp
+from spectrogram_predictor.worker.kernel import forbid_tracing, prctl, syscall
+from tests.live import wait_until
 
 _GUARD = """
 import builtins, ctypes, errno, json, mmap, os, resource, signal, socket
@@ -79,11 +86,35 @@ def shout(lines: list[str]) -> None:
         os.write(2, f"{line}\n".encode())
 
 
-def main() -> None:
-    """Run models that are named on stdin, without a box: what each of them would do."""
-    start(1, 1)
-    print(json.dumps([run(Path(line.strip())) for line in os.fdopen(0)]))
+def hide_landlock() -> None:
+    """Let this process and those that it starts see a kernel without Landlock."""
+    prctl(38, 1)
+    column, _ = seccomp._ARCHITECTURES[platform.machine()]
+    program = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x50000 | errno.ENOSYS), (0x06, 0, 0, 0x7FFF0000)]
+    code = b"".join(struct.pack("=HBBI", *item) for item in program)
+    syscall((317, 277)[column], 1, 0, seccomp._Program(len(program), code))
+
+
+def main(how: str, *paths: str) -> None:
+    """Run models and print their outcomes: ``bare``, or in a pool, or in a pool on a kernel without Landlock."""
+    if how == "bare":
+        start(1, 1)
+        print(json.dumps([run(Path(path)) for path in paths]))
+        return
+    if how == "no-landlock":
+        hide_landlock()
+    from tests import hostile
+
+    logs.configure()
+    forbid_tracing()
+    folders = list({Path(path).parent for path in paths})
+    pool = WorkerPool(PredictionSettings(workers=2), "tests.hostile:start", folders)
+    # Its name here is another one.
+    outcomes = [pool.submit(hostile.run, Path(path)).result(120) for path in paths]
+    wait_until(lambda: len(pool.pids) == 2)
+    pool.shutdown(cancel_futures=True)
+    print(json.dumps(outcomes))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

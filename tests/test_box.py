@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,22 @@ def test_no_network_and_no_processes(what: str, attack: Callable[..., str]) -> N
         assert attack(code, format_) in refusals
 
 
+def outcomes_of(how: str, paths: list[Path], home: Path, command: tuple[str, ...] = ()) -> tuple[list[str], str]:
+    """Run models in a process of its own; return what has come of it, and its log."""
+    home.mkdir()
+    home.chmod(0o777)
+    environ = {"CUDA_VISIBLE_DEVICES": "-1", "SIGNING_TOKEN": TOKEN, "PYTHONPATH": str(ROOT), "HOME": str(home)}
+    done = subprocess.run(
+        [*command, sys.executable, "-m", "tests.hostile", how, *paths],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environ},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
 def test_without_the_box_all_of_it_works(folder: Path, tmp_path: Path) -> None:
     """What the box refuses is refused by nothing else."""
     # These would end the process, or take hold of this one.
@@ -175,16 +192,8 @@ def test_without_the_box_all_of_it_works(folder: Path, tmp_path: Path) -> None:
         key.parent.mkdir()
         key.write_text("secret")
         paths.append(model(folder, key, code, "keras"))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.hostile"],
-        input="\n".join(map(str, paths)),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "SIGNING_TOKEN": TOKEN},
-    )
-    assert done.returncode == 0, done.stderr
-    outcomes = dict(zip(attacks, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    found, _ = outcomes_of("bare", paths, tmp_path / "home")
+    outcomes = dict(zip(attacks, found, strict=True))
     assert not {what: outcome for what, outcome in outcomes.items() if outcome in attacks[what][1]}
 
 
@@ -416,3 +425,41 @@ def test_nonsense_is_no_answer(data: bytes, pool: WorkerPool, caplog: pytest.Log
         pool.submit(hostile.answer_raw, data).result(60)
     assert not Path(f"/proc/{pid}").exists()
     caplog.clear()
+
+
+# The interpreter may be where only root can go.
+AS_A_USER = (
+    "setpriv",
+    "--reuid=10001",
+    "--regid=10001",
+    "--clear-groups",
+    "--inh-caps=-all,+dac_read_search",
+    "--ambient-caps=+dac_read_search",
+    "--bounding-set=-all,+dac_read_search",
+)
+
+
+@needs_filter
+@needs_landlock
+@pytest.mark.parametrize("command", [(), AS_A_USER], ids=["root", "user"])
+@pytest.mark.parametrize("how", ["pool", "no-landlock"])
+def test_a_box_with_a_piece_missing(how: str, command: tuple[str, ...], folder: Path, tmp_path: Path) -> None:
+    """What is left of it holds, whoever the server is; what is not there is said once."""
+    if command and (os.geteuid() or not shutil.which(command[0])):
+        pytest.skip("needs root, and setpriv")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o777)
+    key = tmp_path / "out" / "key"
+    attacks = [FILES["write"][0], FILES["read the server's environment"][0], OTHERS["TCP"][0], OTHERS["exec"][0]]
+    paths = [model(folder, key, code, "keras") for code in [*attacks, "os.getuid()"]]
+    (write, token, tcp, program, user), log = outcomes_of(how, paths, tmp_path / "home", command)
+    assert (token, tcp, program) == ("EACCES", "EPERM", "EPERM")
+    assert user == ("10001" if command else str(os.geteuid()))
+    if how == "pool":
+        assert write == "EACCES"
+        assert "box is not whole" not in log
+        assert not (tmp_path / "out" / "marker").exists()
+    else:
+        assert write == "4"
+        assert log.count("the workers' box is not whole: workers can open every file that the server can") == 1
+        assert TOKEN not in log
