@@ -177,12 +177,12 @@ async def let_go(writer: Any) -> None:
 
 def requests_of(backend: Any, faults: Faults) -> None:
     """Put the faults between an S3 backend and its store: each request is an operation."""
-    call = backend._call
+    call = backend.bucket.call
 
     async def counted(method: str, key: str | None = None, **arguments: Any) -> Any:
         return await faults.run(method, lambda: call(method, key, **arguments))
 
-    backend._call = counted
+    backend.bucket.call = counted
 
 
 @contextlib.contextmanager
