@@ -78,7 +78,14 @@ def test_register_and_upload_are_commands_too(
     table = tmp_path / "table.csv"
     table.write_text(f"filename,{header},label\nother.wav,{row},x\nsong.wav,{row},y\n")
     assert run("predict", song_file, "--model", digest, "--csv", table, "--json") == 0
-    assert np.shape(json.loads(capsys.readouterr().out)["array"]) == (1, 10)
+    answered = capsys.readouterr().out
+    assert np.shape(json.loads(answered)["array"]) == (1, 10)
+    answer = tmp_path / "answer.json"
+    answer.write_text(answered)
+    golden = ["--golden", f"{song_file}={answer}"]
+    assert run("register", digest, *golden, "--csv", table) == 0
+    assert run("register", digest, *golden) == 1
+    assert "golden 1: largest difference" in capsys.readouterr().err
     table.write_text(f"filename,{header}\nother.wav,{row}\n")
     assert run("predict", song_file, "--model", digest, "--csv", table) == 1
     assert "0 rows" in capsys.readouterr().err
