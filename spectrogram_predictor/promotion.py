@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from spectrogram_predictor import storage
+from spectrogram_predictor import storage, tokens
 from spectrogram_predictor.config import PromotionSettings
 from spectrogram_predictor.errors import (
     Damaged,
@@ -290,6 +290,7 @@ class Promoter:
         """Remove uploads in which nothing has moved for long: whoever sent them is gone."""
         for key in await self._backend.expire(self._settings.incoming_ttl_s):
             logger.info("expired %s", key)
+        await tokens.forget(self._backend)
 
     async def _collect(self) -> None:
         """Remove songs that no golden names: of a registration that another has replaced, or that never came."""
