@@ -128,7 +128,7 @@ class Server:
         return not self.services.in_flight
 
     def _listen(self, app: Application, certificate: ServerCertificate, port: int) -> Listener:
-        listener = Listener(app, certificate, self._settings.server.host, port)
+        listener = Listener(app, certificate, self._settings.server, port)
         self._stack.append(listener.stop)
         return listener
 
