@@ -68,12 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     predict = add("predict", _predict, "ask a model about a song")
     predict.add_argument("song", type=Path)
     predict.add_argument("--model", required=True, metavar="HASH", help="the model's SHA-256")
-    predict.add_argument(
-        "--csv",
-        type=Path,
-        metavar="FILE",
-        help="the song's features; in a file of many songs, the row whose filename is the song's",
-    )
+    _add_csv(predict)
     predict.add_argument("--top", type=int, default=10, metavar="N", help="show the N largest (default 10)")
     predict.add_argument("--json", action="store_true", help="print the server's answer as it is")
     predict.add_argument("--picture", type=Path, metavar="PNG", help="also draw the picture that the model sees")
@@ -82,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     demo = add("demo", _demo, "show the whole story on this machine, in a minute", client=False)
     _add_settings(demo)
     return parser
+
+
+def _add_csv(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="the song's features; in a file of many songs, the row whose filename is the song's",
+    )
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
@@ -121,6 +125,7 @@ def _add_terms(command: argparse.ArgumentParser) -> None:
         metavar="SONG=FILE",
         help="a song whose answer is known, and a JSON file with it, as predict --json prints; repeatable",
     )
+    _add_csv(command)
     command.add_argument(
         "--labels", type=lambda text: text.split(","), metavar="A,B,...", help="names of the outputs"
     )
@@ -138,8 +143,14 @@ def _terms(options: argparse.Namespace) -> tuple[Any, Any, Any]:
     recipe = options.recipe
     if recipe and Path(recipe).is_file():
         recipe = Path(recipe)
-    golden = options.golden and [(song, _expected(answer)) for song, answer in options.golden]
+    golden = options.golden and [
+        (song, _expected(answer), _row(options.csv, song)) for song, answer in options.golden
+    ]
     return recipe, golden, options.labels
+
+
+def _row(csv: Path | None, song: Path) -> str | None:
+    return features_row(csv, song.name) if csv else None
 
 
 def _expected(path: Path) -> Any:
@@ -235,7 +246,7 @@ def _upload(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    csv = features_row(options.csv, options.song.name) if options.csv else None
+    csv = _row(options.csv, options.song)
     with _client(options) as client:
         array = client.predict(options.song, options.model, csv)
         state = client.model(options.model) if options.picture or not options.json else {}
@@ -375,7 +386,8 @@ def _table(*columns: str) -> Any:
 
     table = Table(box=box.SIMPLE)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # A hash that is folded cannot be copied.
+        table.add_column(column, overflow="fold", no_wrap=column == "hash")
     return table
 
 

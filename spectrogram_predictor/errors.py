@@ -8,10 +8,12 @@
     ├── NotFound                404
     │   └── ModelNotFound       404
     ├── MethodNotAllowed        405
+    ├── DigestMismatch          409
     ├── TooLarge                413
     ├── UnsupportedMedia        415
     ├── Unprocessable           422
     ├── QueueFull               429  with Retry-After
+    ├── TooManyRequests         429  with Retry-After
     ├── Unavailable             503
     │   ├── StorageUnavailable  503
     │   │   └── Damaged         503
@@ -89,6 +91,13 @@ class MethodNotAllowed(SpectrogramPredictorError):
     code = "method_not_allowed"
 
 
+class DigestMismatch(SpectrogramPredictorError):
+    """All bytes have come, and they are not those that were registered; none is kept."""
+
+    status = 409
+    code = "digest_mismatch"
+
+
 class TooLarge(SpectrogramPredictorError):
     """Larger than allowed."""
 
@@ -116,6 +125,23 @@ class QueueFull(SpectrogramPredictorError):
     status = 429
     code = "queue_full"
     retry_after_s = 1
+
+
+class TooManyRequests(SpectrogramPredictorError):
+    """More requests a second than one client, or all together, may send.
+
+    Parameters
+    ----------
+    retry_after_s : int > 0
+        How long to wait [s].
+    """
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(SpectrogramPredictorError):

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from spectrogram_predictor import storage
+from spectrogram_predictor import storage, tokens
 from spectrogram_predictor.config import PromotionSettings
 from spectrogram_predictor.errors import (
     Damaged,
@@ -196,7 +196,7 @@ class Promoter:
 
     async def _take_in(self, entry: Entry, digest: str) -> str | None:
         """Copy a file that was put into temp/ by hand: whoever holds it open could still write to the original."""
-        upload = await self._uploads.begin()
+        upload = await self._uploads.begin(registered=True)
         try:
             async for chunk in self._backend.chunks(entry.key):
                 await upload.write(chunk)
@@ -290,6 +290,7 @@ class Promoter:
         """Remove uploads in which nothing has moved for long: whoever sent them is gone."""
         for key in await self._backend.expire(self._settings.incoming_ttl_s):
             logger.info("expired %s", key)
+        await tokens.forget(self._backend)
 
     async def _collect(self) -> None:
         """Remove songs that no golden names: of a registration that another has replaced, or that never came."""

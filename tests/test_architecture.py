@@ -59,13 +59,13 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version", "lanes"},
-    {"cache"},
+    {"cache", "limits"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
     {"golden"},
     {"storage", "pool"},
-    {"registry", "uploads", "scrub"},
+    {"registry", "uploads", "scrub", "tokens"},
     {"promotion", "predictor", "worker"},
     {"handlers"},
     {"tls"},

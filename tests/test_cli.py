@@ -64,6 +64,14 @@ def test_publish_predict_models(
     assert listed["inputs"][0]["shape"] == [24, 32, 1]
 
 
+def test_a_hash_in_the_list_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """However long the reason beside it is."""
+    table = cli._table("hash", "state", "size", "inputs", "labels or reason")
+    table.add_row("0" * 64, "rejected", "", "24×32×1", "because " * 100)
+    cli._print(table)
+    assert "0" * 64 in capsys.readouterr().out
+
+
 def test_register_and_upload_are_commands_too(
     run: Run, two_input_model: Path, song_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,7 +86,14 @@ def test_register_and_upload_are_commands_too(
     table = tmp_path / "table.csv"
     table.write_text(f"filename,{header},label\nother.wav,{row},x\nsong.wav,{row},y\n")
     assert run("predict", song_file, "--model", digest, "--csv", table, "--json") == 0
-    assert np.shape(json.loads(capsys.readouterr().out)["array"]) == (1, 10)
+    answered = capsys.readouterr().out
+    assert np.shape(json.loads(answered)["array"]) == (1, 10)
+    answer = tmp_path / "answer.json"
+    answer.write_text(answered)
+    golden = ["--golden", f"{song_file}={answer}"]
+    assert run("register", digest, *golden, "--csv", table) == 0
+    assert run("register", digest, *golden) == 1
+    assert "golden 1: largest difference" in capsys.readouterr().err
     table.write_text(f"filename,{header}\nother.wav,{row}\n")
     assert run("predict", song_file, "--model", digest, "--csv", table) == 1
     assert "0 rows" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from spectrogram_predictor.recipe.kinds import (
     Spectral,
 )
 from spectrogram_predictor.recipe.scaling import MinMax, Standard
-from spectrogram_predictor.recipe.segments import Segment, Windows
+from spectrogram_predictor.recipe.segments import Windows
 from spectrogram_predictor.sound import audio, features, pictures, spectra
 from spectrogram_predictor.sound.audio import Waveform
 from spectrogram_predictor.sound.spectra import Spectrogram
@@ -34,10 +34,8 @@ MAX_WINDOWS = 10_000
 
 def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = None) -> list[Array]:
     """Make a model's inputs; see `Recipe.inputs`."""
-    sound = recipe.sound
     data = song if isinstance(song, bytes) else Path(song).read_bytes()
-    y = _part(audio.decode(data, sound.sr, sound.channels, sound.res_type), recipe.segment, sound.sr)
-    waveforms = _cut_sound(y, recipe.windows, sound.sr)
+    waveforms = _cut_sound(_part(data, recipe), recipe.windows, recipe.sound.sr)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         arrays = [_array(given, waveforms, recipe, csv) for given in recipe.model_inputs]
     counts = {len(array) for array in arrays}
@@ -46,20 +44,29 @@ def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = 
     return arrays
 
 
-def _part(y: Waveform, segment: Segment, sr: int) -> Waveform:
-    if segment.seconds is None:
-        return y
-    samples = round(segment.seconds * sr)
-    start = max(len(y) - samples, 0) // 2 if segment.part == "middle" else 0
-    part = y[start : start + samples]
-    return np.pad(part, (0, samples - len(part))) if segment.pad else part
+def _part(song: bytes, recipe: Recipe) -> Waveform:
+    """Decode the part of a song that is looked at."""
+    sound, segment = recipe.sound, recipe.segment
+    samples = None if segment.seconds is None else round(segment.seconds * sound.sr)
+    used, middle = samples, segment.part == "middle"
+    windows = recipe.windows
+    if windows and windows.unit == "seconds" and windows.most and not middle:
+        length, hop = _in_samples(windows, sound.sr)
+        covered = (windows.most - 1) * hop + length
+        used = covered if samples is None else min(samples, covered)
+    y = audio.decode(song, sound.sr, sound.channels, sound.res_type, used, middle)
+    return np.pad(y, (0, max(samples - len(y), 0))) if samples and segment.pad else y
+
+
+def _in_samples(windows: Windows, sr: int) -> tuple[int, int]:
+    return round(windows.length * sr), max(round(windows.hop * sr), 1)
 
 
 def _cut_sound(y: Waveform, windows: Windows | None, sr: int) -> list[Waveform]:
     if windows is None or windows.unit == "frames":
         return [y]
-    length, hop = round(windows.length * sr), round(windows.hop * sr)
-    return list(_cut(y, length, max(hop, 1), windows, 0.0))
+    length, hop = _in_samples(windows, sr)
+    return list(_cut(y, length, hop, windows, 0.0))
 
 
 def _cut(values: Array, length: int, hop: int, windows: Windows, fill: float) -> Iterator[Array]:
