@@ -36,7 +36,7 @@ def importers(*packages: str) -> set[str]:
     ("packages", "allowed"),
     [
         (("tensorflow", "keras", "h5py"), {"worker/models", "demo"}),
-        (("librosa",), {"sound/spectra"}),
+        (("librosa", "numba"), set()),
         (("soxr",), {"sound/audio"}),
         (("backends",), set()),
     ],
@@ -78,7 +78,7 @@ ORDER = [
 
 WITHIN = {
     "sound": [
-        {"columns", "median", "pictures", "audio"},
+        {"columns", "median", "mel", "pictures", "audio"},
         {"spectra"},
         {"chroma", "hpss", "tempo"},
         {"features"},

@@ -87,7 +87,8 @@ class Model:
             packed = tensors[0] if sequential else keras.tree.pack_sequence_as(model.input, list(tensors))
             return keras.tree.flatten(model(packed, training=False))[0]
 
-        self._function = tf.function(call, input_signature=signature)
+        # Looking for the function that fits takes longer than to compute a small model.
+        self._function = tf.function(call, input_signature=signature).get_concrete_function()
 
     @property
     def shapes(self) -> list[Shape]:
