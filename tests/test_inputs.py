@@ -372,6 +372,7 @@ def test_what_comes_to_nothing_is_said_so(given: Any, keys: Any, y: np.ndarray |
     ("given", "keys", "said"),
     [
         (Mel(hop_length=1), {}, "the song's spectrogram is"),
+        (Mel(n_fft=2**16, hop_length=16, n_mels=1), {}, "× n_fft; the most is 4294967296"),
         (Mfcc(), {"windows": Windows(length=0.2, hop=0.001)}, "59936 windows; the most is 10000"),
         (
             Picture(height=4096, width=4096),

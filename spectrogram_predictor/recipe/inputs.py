@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import TooLarge, Unprocessable
 from spectrogram_predictor.recipe import Recipe
 from spectrogram_predictor.recipe.kinds import (
+    MAX_TRANSFORMED,
     MAX_VALUES,
     Features,
     Framed,
@@ -38,12 +40,23 @@ def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = 
     data = song if isinstance(song, bytes) else Path(song).read_bytes()
     y = _part(audio.decode(data, sound.sr, sound.channels, sound.res_type), recipe.segment, sound.sr)
     waveforms = _cut_sound(y, recipe.windows, sound.sr)
+    _check_work(recipe, waveforms)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         arrays = [_array(given, waveforms, recipe, csv) for given in recipe.model_inputs]
     counts = {len(array) for array in arrays}
     if len(counts) > 1:
         raise Unprocessable(f"recipe.windows: the inputs have different numbers of them, {sorted(counts)}")
     return arrays
+
+
+def _check_work(recipe: Recipe, waveforms: list[Waveform]) -> None:
+    spectral = [given for given in recipe.model_inputs if isinstance(given, Spectral)]
+    transformed = sum(given.transformed(len(y)) for given in spectral for y in waveforms)
+    if transformed > MAX_TRANSFORMED:
+        raise TooLarge(
+            f"the song's spectrograms are {transformed} samples to transform, frames × n_fft; "
+            f"the most is {MAX_TRANSFORMED}"
+        )
 
 
 def _part(y: Waveform, segment: Segment, sr: int) -> Waveform:
@@ -90,6 +103,7 @@ def _fit(values: Array, length: int, fill: float) -> Array:
 def _array(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes | None) -> Array:
     made: list[Array] = []
     for values in _values(given, waveforms, recipe, csv):
+        budget.check()
         made.append(_finished(given, values))
         if len(made) * made[0].size > MAX_VALUES:
             raise TooLarge(f"the song's windows are more than {MAX_VALUES} numbers")

@@ -16,6 +16,9 @@ Shape = tuple[int | None, ...]
 MAX_VALUES = 2**26
 """Most numbers that a song's arrays may be, together: 268 MB as float32."""
 
+MAX_TRANSFORMED = 2**32
+"""Most samples that a song's spectrograms transform together, frames × n_fft: half a minute of a processor."""
+
 MAX_CANVAS = 2**22
 """Most pixels of a canvas."""
 
@@ -79,6 +82,10 @@ class Spectral(_Input):
     db: Literal["power", "amplitude"] | None = "power"
     ref: Positive | Literal["max"] = 1.0
     top_db: Annotated[float, Within(1e-3, 1e3)] | None = 80.0
+
+    def transformed(self, samples: int) -> int:
+        """Return how many samples are transformed for a waveform of so many."""
+        return (1 + (samples - self.n_fft % 2) // self.hop_length) * self.n_fft
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield what does not go together."""

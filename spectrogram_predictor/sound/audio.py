@@ -14,6 +14,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import TooLarge, Unprocessable, UnsupportedMedia
 
 Waveform = NDArray[np.float32]
@@ -122,6 +123,7 @@ def _mono_blocks(file: soundfile.SoundFile, channels: Channels) -> Iterator[Wave
     buffer = np.empty((min(_BLOCK, file.frames), file.channels), np.float32)
     done = 0
     while done < file.frames:
+        budget.check()
         block = file.read(out=buffer)
         if not len(block):
             raise UnsupportedMedia(f"the song is truncated: {done} of {file.frames} samples could be decoded")

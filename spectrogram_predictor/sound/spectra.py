@@ -20,6 +20,7 @@ import scipy.signal
 import scipy.sparse
 from numpy.typing import DTypeLike, NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import Unprocessable
 from spectrogram_predictor.sound.audio import SR, Waveform
 from spectrogram_predictor.sound.columns import N_MFCC
@@ -54,7 +55,9 @@ def count_frames(y: Waveform) -> int:
 
 def blocks(frames: int) -> Iterator[slice]:
     """Cut a number of frames into blocks."""
-    return (slice(start, min(start + BLOCK, frames)) for start in range(0, frames, BLOCK))
+    for start in range(0, frames, BLOCK):
+        budget.check()
+        yield slice(start, min(start + BLOCK, frames))
 
 
 def pad(y: Waveform, pad_mode: PadMode) -> Waveform:
@@ -153,6 +156,7 @@ def mel(
     filters = mel_filters(sr, n_fft, n_mels, fmin, fmax)
     S: Spectrogram = np.empty((n_mels, 1 + (len(y) - n_fft % 2) // hop_length), np.float32)
     for first in range(0, S.shape[1], _MEL_BLOCK):
+        budget.check()
         part = S[:, first : first + _MEL_BLOCK]
         samples = _samples(y, first * hop_length, part.shape[1], n_fft, hop_length, pad_mode)
         frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop_length]
