@@ -386,7 +386,8 @@ def _table(*columns: str) -> Any:
 
     table = Table(box=box.SIMPLE)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # A hash that is folded cannot be copied.
+        table.add_column(column, overflow="fold", no_wrap=column == "hash")
     return table
 
 

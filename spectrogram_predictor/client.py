@@ -14,6 +14,7 @@ import os
 import ssl
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,9 @@ Progress = Callable[[int, int], None]
 URL = "https://localhost:8443"
 UPLOAD_URL = "https://localhost:4443"
 
-_REQUEST_SALT = b"spectrogram-predictor.request"
+_AUDIENCE = "spectrogram-predictor"
+_TOKEN_SALT = b"spectrogram-predictor.request"
+_TOKEN_LIFETIME_S = 300
 _POLL_S = 1.0
 
 
@@ -281,11 +284,16 @@ class Client:
         return self._request("POST", self._url + path, content=content)
 
     def _with_token(self, path: str) -> dict[str, Any]:
+        return self._request("GET", self._url + path, headers=self._bearer("GET", path))
+
+    def _bearer(self, method: str, path: str) -> dict[str, str]:
+        """Return the header that one request shows."""
         serializer = itsdangerous.URLSafeTimedSerializer(
-            self._token, salt=_REQUEST_SALT, signer_kwargs={"digest_method": hashlib.sha256}
+            self._token, salt=_TOKEN_SALT, signer_kwargs={"digest_method": hashlib.sha256}
         )
-        token = serializer.dumps({"method": "GET", "path": path})
-        return self._request("GET", self._url + path, headers={"Authorization": f"Bearer {token}"})
+        claims = {"aud": _AUDIENCE, "method": method, "path": path, "nonce": uuid.uuid4().hex}
+        token = serializer.dumps({**claims, "exp": int(time.time()) + _TOKEN_LIFETIME_S})
+        return {"Authorization": f"Bearer {token}"}
 
     def _request(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
         try:

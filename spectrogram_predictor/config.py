@@ -35,6 +35,10 @@ class ServerSettings:
     upload_port: int = _option(4443, "port of the uploads; 0 takes a free one", minimum=0, maximum=_MAX_PORT)
     certs: str = _option("certs", "folder with server.crt and server.key; renewals are picked up")
     max_body_bytes: int = _option(64 * 2**20, "largest signed JSON body", minimum=1)
+    requests_per_s: float = _option(2000.0, "requests taken a second, of all clients; 0 for no limit", minimum=0)
+    client_requests_per_s: float = _option(
+        500.0, "the same for one address; behind a proxy, all clients have the proxy's", minimum=0
+    )
     drain_timeout_s: float = _option(30.0, "how long SIGTERM waits for requests under way", minimum=0)
 
 

@@ -12,6 +12,7 @@
     ├── UnsupportedMedia        415
     ├── Unprocessable           422
     ├── QueueFull               429  with Retry-After
+    ├── TooManyRequests         429  with Retry-After
     ├── Unavailable             503
     │   ├── StorageUnavailable  503
     │   │   └── Damaged         503
@@ -117,6 +118,23 @@ class QueueFull(SpectrogramPredictorError):
     status = 429
     code = "queue_full"
     retry_after_s = 1
+
+
+class TooManyRequests(SpectrogramPredictorError):
+    """More requests a second than one client, or all together, may send.
+
+    Parameters
+    ----------
+    retry_after_s : int > 0
+        How long to wait [s].
+    """
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(SpectrogramPredictorError):

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from spectrogram_predictor import storage
+from spectrogram_predictor import storage, tokens
 from spectrogram_predictor.config import PromotionSettings
 from spectrogram_predictor.errors import (
     Damaged,
@@ -336,6 +336,7 @@ class Promoter:
         """Remove uploads in which nothing has moved for long: whoever sent them is gone."""
         for key in await self._backend.expire(self._settings.incoming_ttl_s):
             logger.info("expired %s", key)
+        await tokens.forget(self._backend)
 
     async def _collect(self) -> None:
         """Remove songs that no golden names: of a registration that another has replaced, or that never came."""

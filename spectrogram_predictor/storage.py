@@ -8,6 +8,7 @@
     inspected/<sha256>.json      what loading the model showed: format, inputs, outputs
     models/<sha256>.h5|.keras    promoted; immutable; content always hashes to its name
     rejected/<sha256>.json       why a registered file was refused
+    nonces/<nonce>               of a request token that has been used to change something
     quarantine/<name>.<sha256>   was promoted under that name, but has that digest
 
 Keys are relative, with forward slashes. No other module builds or takes apart a key.
@@ -30,8 +31,9 @@ REJECTED = "rejected/"
 INSPECTED = "inspected/"
 GOLDEN = "golden/"
 QUARANTINE = "quarantine/"
+NONCES = "nonces/"
 
-PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED, GOLDEN, QUARANTINE)
+PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED, GOLDEN, QUARANTINE, NONCES)
 """Where all of it is."""
 
 FORMATS = ("h5", "keras")
@@ -49,6 +51,11 @@ def registered_key(sha256: str) -> str:
 def golden_key(sha256: str) -> str:
     """Return the key of what a golden names by its digest."""
     return f"{GOLDEN}{sha256}"
+
+
+def nonce_key(nonce: str) -> str:
+    """Return the key of a request token's nonce."""
+    return f"{NONCES}{nonce}"
 
 
 def inspected_key(sha256: str) -> str:

@@ -64,6 +64,14 @@ def test_publish_predict_models(
     assert listed["inputs"][0]["shape"] == [24, 32, 1]
 
 
+def test_a_hash_in_the_list_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """However long the reason beside it is."""
+    table = cli._table("hash", "state", "size", "inputs", "labels or reason")
+    table.add_row("0" * 64, "rejected", "", "24×32×1", "because " * 100)
+    cli._print(table)
+    assert "0" * 64 in capsys.readouterr().out
+
+
 def test_register_and_upload_are_commands_too(
     run: Run, two_input_model: Path, song_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
