@@ -22,16 +22,13 @@ from spectrogram_predictor.recipe.kinds import (
     Picture,
     Spectral,
 )
-from spectrogram_predictor.recipe.scaling import MinMax, Standard
-from spectrogram_predictor.recipe.segments import Segment, Windows
+from spectrogram_predictor.recipe.scaling import MinMax, Standard, ZScore
+from spectrogram_predictor.recipe.segments import MAX_WINDOWS, Segment, Windows
 from spectrogram_predictor.sound import audio, features, pictures, spectra
 from spectrogram_predictor.sound.audio import Waveform
 from spectrogram_predictor.sound.spectra import Spectrogram
 
 Array = NDArray[Any]
-
-MAX_WINDOWS = 10_000
-"""Most windows of one song."""
 
 
 def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = None) -> list[Array]:
@@ -42,7 +39,7 @@ def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = 
     waveforms = _cut_sound(y, recipe.windows, sound.sr)
     _check_work(recipe, waveforms)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
-        arrays = [_array(given, waveforms, recipe, csv) for given in recipe.model_inputs]
+        arrays = list(_arrays(recipe, waveforms, csv))
     counts = {len(array) for array in arrays}
     if len(counts) > 1:
         raise Unprocessable(f"recipe.windows: the inputs have different numbers of them, {sorted(counts)}")
@@ -51,7 +48,7 @@ def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = 
 
 def _check_work(recipe: Recipe, waveforms: list[Waveform]) -> None:
     spectral = [given for given in recipe.model_inputs if isinstance(given, Spectral)]
-    transformed = sum(given.transformed(len(y)) for given in spectral for y in waveforms)
+    transformed = sum(given.count_frames(len(y)) * given.n_fft for given in spectral for y in waveforms)
     if transformed > MAX_TRANSFORMED:
         raise TooLarge(
             f"the song's spectrograms are {transformed} samples to transform, frames × n_fft; "
@@ -71,21 +68,16 @@ def _part(y: Waveform, segment: Segment, sr: int) -> Waveform:
 def _cut_sound(y: Waveform, windows: Windows | None, sr: int) -> list[Waveform]:
     if windows is None or windows.unit == "frames":
         return [y]
-    length, hop = round(windows.length * sr), round(windows.hop * sr)
-    return list(_cut(y, length, max(hop, 1), windows, 0.0))
+    return list(_cut(y, *windows.sizes(sr), windows, 0.0))
 
 
 def _cut(values: Array, length: int, hop: int, windows: Windows, fill: float) -> Iterator[Array]:
     """Cut along the last axis."""
-    size = values.shape[-1]
-    whole = 1 + (size - length) // hop if size >= length else 0
-    covered = (whole - 1) * hop + length if whole else 0
-    count = whole + (windows.pad and max(covered, whole * hop) < size)
+    count = windows.count(values.shape[-1], length, hop)
     if not count:
         raise Unprocessable(
             f"the song is too short: there is no window of {windows.length:g} {windows.unit} in it"
         )
-    count = min(count, windows.most or count)
     if count > MAX_WINDOWS:
         raise TooLarge(f"the song has {count} windows; the most is {MAX_WINDOWS}")
     for number in range(count):
@@ -100,13 +92,23 @@ def _fit(values: Array, length: int, fill: float) -> Array:
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)], constant_values=fill)
 
 
-def _array(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes | None) -> Array:
+def _arrays(recipe: Recipe, waveforms: list[Waveform], csv: bytes | None) -> Iterator[Array]:
+    room = MAX_VALUES
+    for given in recipe.model_inputs:
+        array = _array(given, waveforms, recipe, csv, room)
+        room -= array.size
+        yield array
+
+
+def _array(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes | None, room: int) -> Array:
     made: list[Array] = []
     for values in _values(given, waveforms, recipe, csv):
         budget.check()
         made.append(_finished(given, values))
-        if len(made) * made[0].size > MAX_VALUES:
+        if len(made) * made[0].size > room:
             raise TooLarge(f"the song's windows are more than {MAX_VALUES} numbers")
+    if isinstance(given.scaling, MinMax | ZScore) and not any(np.ptp(values) for values in made):
+        raise Unprocessable("the song is silent: its numbers are all the same, and cannot be scaled")
     return np.stack(made)
 
 
@@ -123,7 +125,7 @@ def _values(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes 
         for y in waveforms:
             frames = _frames(given, y, sr)
             if windows and windows.unit == "frames":
-                yield from _cut(frames, int(windows.length), int(windows.hop), windows, given.fill)
+                yield from _cut(frames, *windows.sizes(sr), windows, given.fill)
             else:
                 yield frames
 
@@ -241,9 +243,7 @@ def _scaled(given: Input, values: Array) -> Array:
         mean, scale = (_column(numbers, values.ndim) for numbers in (scaling.mean, scaling.scale))
         return (values - mean) / scale
     low, spread = (values.min(), np.ptp(values)) if isinstance(scaling, MinMax) else (values.mean(), values.std())
-    if not spread:
-        raise Unprocessable("the song is silent: its numbers are all the same, and cannot be scaled")
-    values = (values - low) / spread
+    values = (values - low) / (spread or 1)
     return values * (scaling.high - scaling.low) + scaling.low if isinstance(scaling, MinMax) else values
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from spectrogram_predictor.recipe.scaling import MinMax, Positive, Standard, ZScore
+from spectrogram_predictor.recipe.scaling import Float32, MinMax, Standard, ZScore
 from spectrogram_predictor.recipe.schema import Among, Document, Length, Within
 from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
 
@@ -26,6 +26,9 @@ MAX_PIXELS = 2**13
 
 Pixels = Annotated[int, Within(1, MAX_PIXELS)]
 Colours = Literal["Greys", "gray", "gray_r", "inferno", "magma", "plasma", "viridis"]
+Reference = Annotated[float, Within(1e-18, 1e18)]
+"""Its square is a number in single precision."""
+
 Column = Annotated[str, Among(GTZAN_COLUMNS, "a column of the public GTZAN table")]
 
 
@@ -80,12 +83,12 @@ class Spectral(_Input):
     power: Literal[1, 2] = 2
     pad_mode: Literal["constant", "reflect"] = "constant"
     db: Literal["power", "amplitude"] | None = "power"
-    ref: Positive | Literal["max"] = 1.0
+    ref: Reference | Literal["max"] = 1.0
     top_db: Annotated[float, Within(1e-3, 1e3)] | None = 80.0
 
-    def transformed(self, samples: int) -> int:
-        """Return how many samples are transformed for a waveform of so many."""
-        return (1 + (samples - self.n_fft % 2) // self.hop_length) * self.n_fft
+    def count_frames(self, samples: int) -> int:
+        """Return how many frames a waveform of so many samples has."""
+        return 1 + (samples - self.n_fft % 2) // self.hop_length
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield what does not go together."""
@@ -111,7 +114,7 @@ class Framed(Spectral):
 
     layout: Literal["frequency-major", "time-major"] = "frequency-major"
     frames: Annotated[int, Within(1, 2**20)] | None = None
-    fill: float = 0.0
+    fill: Float32 = 0.0
     statistics: Annotated[tuple[Literal["mean", "std", "var", "min", "max"], ...], Length(0, 5)] = ()
 
     @property

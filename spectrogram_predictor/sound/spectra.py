@@ -23,14 +23,14 @@ from numpy.typing import DTypeLike, NDArray
 from spectrogram_predictor import budget
 from spectrogram_predictor.errors import Unprocessable
 from spectrogram_predictor.sound.audio import SR, Waveform
-from spectrogram_predictor.sound.columns import N_MFCC
+from spectrogram_predictor.sound.columns import MIN_SAMPLES, N_MFCC
 
 Spectrogram = NDArray[np.float32]
 
 PadMode = Literal["reflect", "constant"]
 """How a song is continued by half a window at both ends: librosa's default before 0.9, and since."""
 
-N_FFT = 2048
+N_FFT = MIN_SAMPLES
 HOP_LENGTH = 512
 N_MELS = 128
 TOP_DB = 80.0
