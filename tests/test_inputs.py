@@ -341,6 +341,17 @@ def test_a_client_s_features_are_taken_by_name_and_scaled() -> None:
     assert computed[:, 1].tolist() == pytest.approx([3 * 22.05] * 2)
 
 
+def test_a_client_s_own_columns_come_from_its_csv() -> None:
+    """At any rate and in windows of any size; without the csv, what cannot be computed is named."""
+    given = Features(columns=["my_feature", "tempo", *(f"other{number}" for number in range(5))])
+    recipe = Recipe(model_inputs=[given], sound=Sound(sr=8000), windows=Windows(length=0.05, hop=5))
+    row = csv(tempo=110, my_feature=3, unused=1, **{f"other{number}": number for number in range(5)})
+    [array] = recipe.inputs(encoded(waveform()), row)
+    np.testing.assert_array_equal(array, [[3, 110, 0, 1, 2, 3, 4]] * 2)
+    with pytest.raises(Unprocessable, match=r"send a csv: .* 'my_feature', 'other0', .* cannot be computed"):
+        recipe.inputs(encoded(waveform()))
+
+
 def test_a_column_that_the_client_left_out_is_named() -> None:
     """None is made up for it."""
     with pytest.raises(Unprocessable, match="no column 'length'"):

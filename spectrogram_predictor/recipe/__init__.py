@@ -122,7 +122,7 @@ class Recipe(Document):
             yield "kind", "cannot be cut into windows of frames: it has none"
         if in_frames and getattr(given, "frames", None):
             yield "frames", "must not be given where windows are cut in frames"
-        if isinstance(given, Features):
+        if isinstance(given, Features) and not given.unknown:
             yield from self._faults_of_features()
 
     def _faults_of_spectrum(self, given: Spectral) -> Iterator[tuple[str, str]]:

@@ -118,6 +118,9 @@ def _values(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes 
     if isinstance(given, Features) and csv:
         yield from [features.select(csv, given.columns)] * len(waveforms)
     elif isinstance(given, Features):
+        if given.unknown:
+            names = ", ".join(map(repr, given.unknown[:5])) + (", ..." if len(given.unknown) > 5 else "")
+            raise Unprocessable(f"send a csv: of recipe.inputs.columns, {names} cannot be computed from the song")
         yield from (features.compute(y, given.columns, given.convention) for y in waveforms)
     elif isinstance(given, Picture):
         yield from (draw(given, y, sr) for y in waveforms)

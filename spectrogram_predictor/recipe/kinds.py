@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from spectrogram_predictor.recipe.scaling import Float32, MinMax, Standard, ZScore
-from spectrogram_predictor.recipe.schema import Among, Document, Length, Within
+from spectrogram_predictor.recipe.schema import Document, Length, Within
 from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
 
 Shape = tuple[int | None, ...]
@@ -29,7 +29,7 @@ Colours = Literal["Greys", "gray", "gray_r", "inferno", "magma", "plasma", "viri
 Reference = Annotated[float, Within(1e-18, 1e18)]
 """Its square is a number in single precision."""
 
-Column = Annotated[str, Among(GTZAN_COLUMNS, "a column of the public GTZAN table")]
+Column = Annotated[str, Length(1, 200)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +287,7 @@ class Features(_Input):
     Parameters
     ----------
     columns : sequence of str
-        Names out of those of the public GTZAN table.
+        Names. Where all are the public GTZAN table's, they are computed from a song that comes without a CSV.
     convention : "table" or "librosa"
         Compute them as the table was made, with librosa before 0.9, or as librosa does since.
     """
@@ -295,6 +295,11 @@ class Features(_Input):
     kind: Literal["features"] = "features"
     columns: Annotated[tuple[Column, ...], Length(1, 1000)] = GTZAN_COLUMNS
     convention: Literal["table", "librosa"] = "table"
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The columns that cannot be computed: a CSV must have them."""
+        return tuple(column for column in self.columns if column not in GTZAN_COLUMNS)
 
     def shape(self, frames: int | None) -> Shape:  # noqa: ARG002  # there are none
         """Return an array's shape."""
