@@ -10,6 +10,7 @@ import contextlib
 import errno
 import itertools
 import os
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -80,6 +81,9 @@ class LocalBackend(Backend):
                 raise OSError(errno.EROFS, "cannot be written to")
 
         await self._run(check)
+
+    async def free_bytes(self) -> int | None:
+        return await self._run(lambda: shutil.disk_usage(self._root).free)
 
     async def now(self) -> float:
         return time.time()

@@ -8,6 +8,7 @@
     ├── NotFound                404
     │   └── ModelNotFound       404
     ├── MethodNotAllowed        405
+    ├── DigestMismatch          409
     ├── TooLarge                413
     ├── UnsupportedMedia        415
     ├── Unprocessable           422
@@ -89,6 +90,13 @@ class MethodNotAllowed(SpectrogramPredictorError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class DigestMismatch(SpectrogramPredictorError):
+    """All bytes have come, and they are not those that were registered; none is kept."""
+
+    status = 409
+    code = "digest_mismatch"
 
 
 class TooLarge(SpectrogramPredictorError):

@@ -59,8 +59,8 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version", "lanes"},
-    {"cache", "budget", "fields"},
-    {"config", "signing", "plugins", "certificates", "logs", "client", "rates"},
+    {"cache", "budget", "fields", "limits"},
+    {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
     {"golden"},

@@ -557,3 +557,28 @@ def test_every_key_is_among_those_that_matter() -> None:
         tested |= {found[key] for key in OTHERS[name]}
     silent = {"kind", "name", "labels", "made_with", "version", "model_inputs", "sound", "segment"}
     assert {(cls, name) for cls, name in there if name not in silent} == tested
+
+
+@pytest.mark.parametrize(
+    ("keys", "samples"),
+    [
+        ({"segment": Segment(part="first", seconds=2)}, 2 * SR),
+        ({"segment": Segment(part="first", seconds=2, pad=True)}, 2 * SR),
+        ({"windows": Windows(length=1, hop=0.5, most=3)}, 2 * SR),
+        ({"windows": Windows(length=1, hop=2, most=2, pad=True)}, 3 * SR),
+        ({"windows": Windows(length=1, hop=1, most=9), "segment": Segment(part="first", seconds=2)}, 2 * SR),
+        (
+            {"windows": Windows(length=1, hop=1, most=2), "segment": Segment(part="first", seconds=9, pad=True)},
+            2 * SR,
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_recipe_does_not_look_at_may_be_anything(keys: dict[str, Any], samples: int) -> None:
+    """It is not decoded, and what is made is the same."""
+    y = np.tile(waveform(), 3)
+    expected = made(Mel(ref="max"), y, **keys)
+    y[samples + 2**16 :] = np.nan
+    np.testing.assert_array_equal(made(Mel(ref="max"), y, **keys), expected)
+    with pytest.raises(Unprocessable, match="no numbers"):
+        made(Mel(ref="max"), y)

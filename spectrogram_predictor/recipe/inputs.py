@@ -23,7 +23,7 @@ from spectrogram_predictor.recipe.kinds import (
     Spectral,
 )
 from spectrogram_predictor.recipe.scaling import MinMax, Standard, ZScore
-from spectrogram_predictor.recipe.segments import MAX_WINDOWS, Segment, Windows
+from spectrogram_predictor.recipe.segments import MAX_WINDOWS, Windows
 from spectrogram_predictor.sound import audio, features, pictures, spectra
 from spectrogram_predictor.sound.audio import Waveform
 from spectrogram_predictor.sound.spectra import Spectrogram
@@ -33,10 +33,8 @@ Array = NDArray[Any]
 
 def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = None) -> list[Array]:
     """Make a model's inputs; see `Recipe.inputs`."""
-    sound = recipe.sound
     data = song if isinstance(song, bytes) else Path(song).read_bytes()
-    y = _part(audio.decode(data, sound.sr, sound.channels, sound.res_type), recipe.segment, sound.sr)
-    waveforms = _cut_sound(y, recipe.windows, sound.sr)
+    waveforms = _cut_sound(_part(data, recipe), recipe.windows, recipe.sound.sr)
     _check_work(recipe, waveforms)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         arrays = list(_arrays(recipe, waveforms, csv))
@@ -56,13 +54,18 @@ def _check_work(recipe: Recipe, waveforms: list[Waveform]) -> None:
         )
 
 
-def _part(y: Waveform, segment: Segment, sr: int) -> Waveform:
-    if segment.seconds is None:
-        return y
-    samples = round(segment.seconds * sr)
-    start = max(len(y) - samples, 0) // 2 if segment.part == "middle" else 0
-    part = y[start : start + samples]
-    return np.pad(part, (0, samples - len(part))) if segment.pad else part
+def _part(song: bytes, recipe: Recipe) -> Waveform:
+    """Decode the part of a song that is looked at."""
+    sound, segment = recipe.sound, recipe.segment
+    samples = None if segment.seconds is None else round(segment.seconds * sound.sr)
+    used, middle = samples, segment.part == "middle"
+    windows = recipe.windows
+    if windows and windows.unit == "seconds" and windows.most and not middle:
+        length, hop = windows.sizes(sound.sr)
+        covered = (windows.most - 1) * hop + length
+        used = covered if samples is None else min(samples, covered)
+    y = audio.decode(song, sound.sr, sound.channels, sound.res_type, used, middle)
+    return np.pad(y, (0, max(samples - len(y), 0))) if samples and segment.pad else y
 
 
 def _cut_sound(y: Waveform, windows: Windows | None, sr: int) -> list[Waveform]:
