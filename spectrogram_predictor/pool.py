@@ -32,7 +32,13 @@ from typing import Any
 
 from spectrogram_predictor import errors, logs
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, OutOfService, SpectrogramPredictorError, WorkerLost
+from spectrogram_predictor.errors import (
+    DeadlineExceeded,
+    OutOfService,
+    SpectrogramPredictorError,
+    TooSlow,
+    WorkerLost,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +104,7 @@ class WorkerPool(Executor):
         """Queue a call; its result must be JSON.
 
         The future raises what the call raised if that is one of ours, `WorkerLost` if the worker died in the
-        call, `DeadlineExceeded` if it took too long and was ended. A call that raises `OutOfService` is given to
+        call, `TooSlow` if it took too long and was ended. A call that raises `OutOfService` is given to
         the other workers, before it is that.
         """
         if self._closing.is_set():
@@ -264,7 +270,7 @@ class _Worker:
             (answer,) = self._channel.receive(MAX_ANSWER_BYTES, deadline)
             return json.loads(answer)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
+            raise TooSlow(f"it took its worker longer than {timeout_s:g} s") from error
         except (EOFError, OSError, ValueError) as error:
             raise WorkerLost("the worker process ended, please send it again") from error
 

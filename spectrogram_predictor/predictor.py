@@ -117,7 +117,8 @@ class Predictor:
         if self._waiting >= self._settings.queue:
             raise QueueFull("too many predictions are waiting, try again later")
         try:
-            array = await self._run(_predict, path, sha256, key.rpartition(".")[2], known.terms, song, csv)
+            question = (path, sha256, key.rpartition(".")[2], known.terms, song, csv)
+            array = await self._run(self._settings.timeout_s, _predict, *question)
         except StorageUnavailable:
             # A golden's file may have left this machine: look again.
             self._known.pop(sha256, None)
@@ -127,16 +128,20 @@ class Predictor:
     async def inspect(self, key: str, registration: Registration, format: str) -> dict[str, Any]:  # noqa: A002
         """Load the model at a storage key, under a registration, and return what it is; see `engine.inspect`.
 
+        It waits for a worker for as long as they have other work: that says nothing of the model.
+
         Raises
         ------
         UnsupportedMedia, Unprocessable
             It cannot be served.
+        TooSlow
+            By itself it took longer than ``prediction.timeout_s``.
         """
         path = await self._backend.fetch(key, registration.sha256)
         if path is None:
             raise ModelNotFound("the file is gone")
         terms = await self._registry.terms(registration)
-        description: dict[str, Any] = await self._run(_inspect, path, registration.sha256, format, terms)
+        description: dict[str, Any] = await self._run(None, _inspect, path, registration.sha256, format, terms)
         return description
 
     async def _known_of(self, sha256: str) -> _Known:
@@ -151,8 +156,7 @@ class Predictor:
         self._known[sha256] = known
         return known
 
-    async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
-        timeout_s = self._settings.timeout_s
+    async def _run(self, timeout_s: float | None, function: Callable[..., Any], *args: Any) -> Any:
         self._waiting += 1
         try:
             future = self._executor.submit(function, *args)

@@ -78,7 +78,9 @@ class Keys:
         try:
             value = itsdangerous.Serializer([*self.previous, self.current], serializer=_Json).loads(body)
         except itsdangerous.BadPayload as error:
-            raise BadRequest("the signed body is not JSON") from error
+            # Python writes what JSON does not know.
+            named = next((f": {name.decode()} is no number" for name in (b"NaN", b"Infinity") if name in body), "")
+            raise BadRequest(f"the signed body is not JSON{named}") from error
         except itsdangerous.BadSignature as error:
             raise BadSignature("the signature does not match") from error
         if not isinstance(value, dict):

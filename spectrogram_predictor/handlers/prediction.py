@@ -1,21 +1,16 @@
 """The document's way to ask about a song: signed JSON with everything in base64."""
 
 import asyncio
-import binascii
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pybase64
-
 from spectrogram_predictor.errors import BadRequest
+from spectrogram_predictor.fields import base64, check_extension
 from spectrogram_predictor.handlers.base import SignedBodyHandler
 from spectrogram_predictor.predictor import Answer
 from spectrogram_predictor.registry import parse_sha256
 from spectrogram_predictor.signing import Keys
-
-_EXTENSION = re.compile(r"\.?[A-Za-z0-9]{0,16}")
 
 
 @dataclass(frozen=True)
@@ -70,30 +65,16 @@ def parse(keys: Keys, body: bytes) -> Question:
         A field is missing, of the wrong type, or not base64.
     """
     fields = keys.loads(body)
-    sha256 = parse_sha256(_text(fields, "model_hash"), "model_hash")
-    if not _EXTENSION.fullmatch(_text(fields, "ext")):
-        raise BadRequest("ext must be a file extension of letters and digits, such as wav")
-    csv = _base64(fields, "csv") if fields.get("csv") is not None else None
+    sha256 = parse_sha256(_field(fields, "model_hash"), "model_hash")
+    check_extension(_field(fields, "ext"), "the field ext")
+    csv = base64(fields["csv"], "the field csv") if fields.get("csv") is not None else None
     detail = fields.get("detail", False)
     if not isinstance(detail, bool):
         raise BadRequest("the field detail must be true or false")
-    return Question(sha256, _base64(fields, "data"), csv, detail)
+    return Question(sha256, base64(_field(fields, "data"), "the field data"), csv, detail)
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def _field(fields: Mapping[str, Any], name: str) -> object:
     if name not in fields:
         raise BadRequest(f"the field {name} is missing")
-    if not isinstance(fields[name], str):
-        raise BadRequest(f"the field {name} must be a string")
-    return str(fields[name])
-
-
-def _base64(fields: Mapping[str, Any], name: str) -> bytes:
-    text = _text(fields, name)
-    if "\n" in text:
-        # Many tools break the lines of base64.
-        text = "".join(text.split())
-    try:
-        return pybase64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"the field {name} is not base64") from error
+    return fields[name]
