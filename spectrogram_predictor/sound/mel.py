@@ -1,8 +1,8 @@
 """The mel scale: filters from the bins of a spectrum to bands that are as wide as they sound.
 
 The weights are librosa's, by the only function of it that is called: it loads without compiling. Others need
-numba, which takes ten seconds and more in every process that finds no cache, and a container's site-packages cannot
-be written to.
+numba, which takes ten seconds and more in every process that finds no cache, and a container may have no folder
+for one.
 """
 
 import functools
