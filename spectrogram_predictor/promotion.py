@@ -134,6 +134,7 @@ class Promoter:
         async with self._lock:
             self._next = None
             promoted: dict[str, None] = {}
+            await self._recover()
             received = list(self._uploads.digests)
             entries = await self._backend.list(storage.TEMP)
             self._forget_all_but(entries, received)
@@ -288,9 +289,16 @@ class Promoter:
 
     async def _expire(self) -> None:
         """Remove uploads in which nothing has moved for long: whoever sent them is gone."""
-        for key in await self._backend.expire(self._settings.incoming_ttl_s):
+        ttl_s = self._settings.incoming_ttl_s
+        for key in [*await self._backend.expire(ttl_s), *await self._uploads.partials.expire(ttl_s)]:
             logger.info("expired %s", key)
         await tokens.forget(self._backend)
+
+    async def _recover(self) -> None:
+        try:
+            await self._uploads.partials.recover()
+        except SpectrogramPredictorError as error:
+            logger.warning("uploads that are whole stay for the next sweep: %s", error)
 
     async def _collect(self) -> None:
         """Remove songs that no golden names: of a registration that another has replaced, or that never came."""

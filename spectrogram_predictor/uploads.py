@@ -15,6 +15,7 @@ from spectrogram_predictor import storage
 from spectrogram_predictor.config import UploadSettings
 from spectrogram_predictor.errors import QueueFull, TooLarge
 from spectrogram_predictor.lanes import Lanes
+from spectrogram_predictor.partials import Partials
 from spectrogram_predictor.storage import Backend, Writer
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class Uploads:
     digests : dict of str to str
         SHA-256 by key of what this process received and has not been promoted yet, so that the sweep need not read
         it again. Only a shortcut: the sweep hashes what is not in here.
+    partials : Partials
+        Those that can be gone on with.
     """
 
     def __init__(self, backend: Backend, settings: UploadSettings) -> None:
@@ -61,6 +64,7 @@ class Uploads:
         self.taken: set[Slot] = set()
         self._backend = backend
         self.lanes = Lanes(_HASH_THREADS, "digest")
+        self.partials = Partials(backend, self.lanes, self.digests)
 
     def slot(self) -> Slot:
         """Return a place for one sender.

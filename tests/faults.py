@@ -164,11 +164,9 @@ class FaultyWriter(Writer):
 
 async def let_go(writer: Any) -> None:
     """Take from a writer what a process that dies takes with it: open files, requests under way."""
-    for lane in (getattr(writer, "_lane", None), getattr(writer, "_syncs", None)):
-        if lane:
-            await lane.drop()
-    if close := getattr(writer, "_close", None):
-        close()
+    if file := getattr(writer, "_file", None):
+        await file.drop()
+        file.close()
     for task in getattr(writer, "_sending", ()):
         task.cancel()
         with contextlib.suppress(BaseException):
