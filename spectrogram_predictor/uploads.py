@@ -148,7 +148,8 @@ class Upload:
         try:
             await self._writer.commit()
         except BaseException:
-            del self._uploads.digests[key]
+            # A sweep of what was there before may have forgotten it already.
+            self._uploads.digests.pop(key, None)
             raise
         self._committed = True
         logger.info("received %s (%d bytes) as upload %s", sha256, self.size, self._id)
