@@ -10,6 +10,7 @@ import contextlib
 import errno
 import itertools
 import os
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -89,6 +90,9 @@ class LocalBackend(Backend):
                 raise OSError(errno.EROFS, "cannot be written to")
 
         await self.run(check)
+
+    async def free_bytes(self) -> int | None:
+        return await self.run(lambda: shutil.disk_usage(self._root).free)
 
     async def now(self) -> float:
         return time.time()

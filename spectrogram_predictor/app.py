@@ -16,10 +16,10 @@ from spectrogram_predictor.config import Settings
 from spectrogram_predictor.errors import SpectrogramPredictorError
 from spectrogram_predictor.handlers import routes
 from spectrogram_predictor.handlers.base import Services
+from spectrogram_predictor.limits import Rates
 from spectrogram_predictor.listener import Listener
 from spectrogram_predictor.predictor import Predictor
 from spectrogram_predictor.promotion import Promoter
-from spectrogram_predictor.rates import Rates
 from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.signing import SHORT_TOKEN, Keys
 from spectrogram_predictor.storage import get_backend
@@ -141,7 +141,7 @@ class Server:
         return not self.services.in_flight
 
     def _listen(self, app: Application, certificate: ServerCertificate, port: int) -> Listener:
-        listener = Listener(app, certificate, self._settings.server.host, port)
+        listener = Listener(app, certificate, self._settings.server, port)
         self._stack.append(listener.stop)
         return listener
 

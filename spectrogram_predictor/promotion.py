@@ -197,7 +197,7 @@ class Promoter:
 
     async def _take_in(self, entry: Entry, digest: str) -> str | None:
         """Copy a file that was put into temp/ by hand: whoever holds it open could still write to the original."""
-        upload = await self._uploads.begin()
+        upload = await self._uploads.begin(registered=True)
         try:
             async for chunk in self._backend.chunks(entry.key):
                 await upload.write(chunk)

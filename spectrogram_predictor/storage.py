@@ -235,6 +235,10 @@ class Backend(abc.ABC):
     async def check(self) -> None:
         """Raise StorageUnavailable if objects cannot be read and written now."""
 
+    async def free_bytes(self) -> int | None:
+        """Return how much more can be stored; None if nobody knows."""
+        return None
+
     @abc.abstractmethod
     async def now(self) -> float:
         """Return the store's clock [s since 1970], to compare with `Entry.modified`."""

@@ -59,8 +59,8 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version", "lanes"},
-    {"cache"},
-    {"config", "signing", "plugins", "certificates", "logs", "client", "rates"},
+    {"cache", "limits"},
+    {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
     {"golden"},

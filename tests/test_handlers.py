@@ -15,9 +15,9 @@ from backends.local import LocalBackend
 from spectrogram_predictor.app import make_api_app
 from spectrogram_predictor.config import PredictionSettings, Settings
 from spectrogram_predictor.handlers.base import Services
+from spectrogram_predictor.limits import Rates
 from spectrogram_predictor.predictor import Predictor
 from spectrogram_predictor.promotion import Promoter
-from spectrogram_predictor.rates import Rates
 from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.signing import Keys
 from spectrogram_predictor.tokens import Tokens

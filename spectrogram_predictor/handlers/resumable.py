@@ -74,17 +74,7 @@ class TusHandler(BaseHandler):
         """The largest body that is accepted."""
         return self.services.uploads.settings.max_bytes
 
-    async def prepare(self) -> None:
-        """Decide from the headers, before the body."""
-        if claim := super().prepare():
-            await claim
-        if not self.failure:
-            try:
-                await self.open()
-            except SpectrogramPredictorError as error:
-                self._give_up(error)
-
-    def begin(self) -> None:
+    async def begin(self) -> None:
         """Check the version.
 
         Raises
@@ -95,9 +85,6 @@ class TusHandler(BaseHandler):
         version = self.request.headers.get("Tus-Resumable")
         if self.request.method != "OPTIONS" and version != VERSION:
             raise UnsupportedVersion(f"send Tus-Resumable: {VERSION}")
-
-    async def open(self) -> None:
-        """Decide more, with a look at the storage; for handlers to override."""
 
     async def open_body(self, upload_id: str, offset: int) -> None:
         """Be ready for the bytes of an upload from an offset on.
@@ -111,11 +98,11 @@ class TusHandler(BaseHandler):
         TooLarge
             More is coming than was said.
         """
-        self._slot.enter_context(self.services.uploads.slot())
+        self._slot.enter_context(self.services.uploads.slot(self.request.remote_ip or ""))
         self._checksum = _Checksum.parse(self.request.headers.get("Upload-Checksum"))
         self._append = await self._partials.append(upload_id, offset, self._superseded)
         length = self._append.info.length
-        if offset + self._length > length:
+        if offset + self.length > length:
             raise TooLarge(f"the upload has {length} bytes, and more are coming")
 
     async def receive(self, chunk: bytes) -> None:
@@ -126,10 +113,15 @@ class TusHandler(BaseHandler):
             elif self._append:
                 await self._append.write(chunk)
         except SpectrogramPredictorError as error:
-            self._give_up(error)
+            self.refuse(error)
         except Exception:
             logger.exception("an upload failed")
-            self._give_up(SpectrogramPredictorError("internal error"))
+            self.refuse(SpectrogramPredictorError("internal error"))
+
+    def refuse(self, error: SpectrogramPredictorError) -> None:
+        """Answer with an error, and leave the place to others."""
+        self._slot.close()
+        super().refuse(error)
 
     async def finish_body(self) -> None:
         """Make durable what came, and say how far the upload is; promote the model if that was all of it."""
@@ -173,11 +165,7 @@ class TusHandler(BaseHandler):
 
     def _superseded(self) -> None:
         if not self._finished:
-            self._give_up(Superseded("somebody else goes on with this upload"))
-
-    def _give_up(self, error: SpectrogramPredictorError) -> None:
-        self._slot.close()
-        self.refuse(error)
+            self.refuse(Superseded("somebody else goes on with this upload"))
 
     async def _raise_failure(self, *_: Any) -> None:
         await self._clean_up()
@@ -194,8 +182,9 @@ class TusHandler(BaseHandler):
 class CreationHandler(TusHandler):
     """POST /uploads, with a token: begin an upload, perhaps with its first bytes."""
 
-    async def open(self) -> None:
+    async def begin(self) -> None:
         """Decide whether it may come."""
+        await super().begin()
         if self.request.method != "POST":
             return
         length = _number(self.request.headers, "Upload-Length")
@@ -205,6 +194,7 @@ class CreationHandler(TusHandler):
             raise TooLarge(f"the model is larger than {self.max_bytes} bytes")
         metadata = self.request.headers.get("Upload-Metadata", "")
         sha256 = await self._registered(_parse_metadata(metadata))
+        await self.services.uploads.check_room(length, registered=True)
         self._info = await self._partials.create(length, sha256, metadata)
         if self.request.headers.get("Content-Type") == MEDIA_TYPE:
             await self.open_body(self._info.upload_id, 0)
@@ -246,16 +236,14 @@ class CreationHandler(TusHandler):
 class PartialHandler(TusHandler):
     """HEAD, PATCH and DELETE /uploads/<id>."""
 
-    def begin(self) -> None:
-        """Check the media type too."""
-        super().begin()
-        if self.request.method == "PATCH" and self.request.headers.get("Content-Type") != MEDIA_TYPE:
-            raise UnsupportedMedia(f"send Content-Type: {MEDIA_TYPE}")
-
-    async def open(self) -> None:
+    async def begin(self) -> None:
         """Go on where the client says."""
-        if self.request.method == "PATCH":
-            await self.open_body(self.path_args[0], _number(self.request.headers, "Upload-Offset"))
+        await super().begin()
+        if self.request.method != "PATCH":
+            return
+        if self.request.headers.get("Content-Type") != MEDIA_TYPE:
+            raise UnsupportedMedia(f"send Content-Type: {MEDIA_TYPE}")
+        await self.open_body(self.path_args[0], _number(self.request.headers, "Upload-Offset"))
 
     async def head(self, upload_id: str) -> None:
         """Say how far it is."""
