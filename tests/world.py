@@ -196,6 +196,8 @@ class World:
             if offset == len(sending.data):
                 return True
             append = await partials.append(upload_id, offset)
+            # Whatever of it is removed now, and whatever is heard of that.
+            sending.over |= end >= len(sending.data) and sending.data != sending.registered
             try:
                 await append.write(sending.data[offset : max(end, offset + 1)])
                 due = self._due(sending.data)
@@ -205,9 +207,7 @@ class World:
             finally:
                 await append.close()
         except (DigestMismatch, UploadGone) as error:
-            wrong = sending.over or sending.data != sending.registered
-            _hold("I4", wrong, f"{upload_id} was acknowledged up to {sending.acknowledged}: {error}")
-            sending.over = True
+            _hold("I4", sending.over, f"{upload_id} was acknowledged up to {sending.acknowledged}: {error}")
         except SpectrogramPredictorError:
             return False
         return True
@@ -254,8 +254,9 @@ class World:
         # It may have been received whole, and its client not been told.
         if stored or await self.backend.list(f"{storage.INCOMING}{upload_id}/") == []:
             _hold("I4", stored >= sending.acknowledged, f"{sending.acknowledged} acknowledged, {stored} stored")
-        content = [chunk async for chunk in self.backend.stored_chunks(upload_id, 0, stored)]
-        _hold("I4", sending.data.startswith(b"".join(content)), "bytes are mixed")
+        if stored:
+            content = [chunk async for chunk in self.backend.stored_chunks(upload_id, 0, stored)]
+            _hold("I4", sending.data.startswith(b"".join(content)), "bytes are mixed")
 
     async def settle(self, make: Callable[[float], Server]) -> None:
         """Let new servers sweep twice, after the time of everything unfinished, and check what holds then."""
