@@ -66,6 +66,8 @@ ORDER = [
     {"recipe"},
     {"golden"},
     {"storage", "pool"},
+    {"pieces", "prefix"},
+    {"partials"},
     {"registry", "uploads", "scrub", "tokens"},
     {"promotion", "predictor", "worker"},
     {"handlers"},
