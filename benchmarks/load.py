@@ -1,7 +1,8 @@
 """Send one request again and again: ``python -m benchmarks.load URL BODY COUNT CONCURRENCY [NAME:VALUE ...]``.
 
-BODY is a file; what follows COUNT and CONCURRENCY are headers. Connections are kept. Prints JSON: answers per second,
-seconds to the answer (median and 99th percentile), this process's CPU seconds, and how many answers had which status.
+BODY is a file; what follows COUNT and CONCURRENCY are headers. Connections are kept. Prints JSON: answers per
+second, seconds to the answer (median and 99th percentile), this process's CPU seconds, and how many answers had
+which status.
 """
 
 import collections

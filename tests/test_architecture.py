@@ -59,7 +59,7 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version", "lanes"},
-    {"cache"},
+    {"cache", "channel", "backlog"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},

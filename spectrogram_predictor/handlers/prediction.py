@@ -96,7 +96,7 @@ def parse(keys: Keys, body: bytes) -> Question:
 
 
 def _without_song(body: bytes, end: int) -> dict[str, Any] | None:
-    """Read JSON with the song cut out, which is decoded where it stands; None if that is not as simple as it looks.
+    """Read JSON with the song cut out, which is decoded where it stands; None where it is not that simple.
 
     Most of a body is the song: made a string by a JSON parser first, it costs five times what decoding it does.
     """
