@@ -60,7 +60,7 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version", "lanes"},
-    {"cache", "budget", "fields", "limits"},
+    {"cache", "budget", "fields", "limits", "channel", "backlog"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
