@@ -124,6 +124,12 @@ def _add_terms(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--labels", type=lambda text: text.split(","), metavar="A,B,...", help="names of the outputs"
     )
+    command.add_argument(
+        "--allow-custom",
+        action="store_true",
+        default=None,
+        help="run the Python code in the model's layers of class Lambda on the server: for your own files only",
+    )
 
 
 def _golden(text: str) -> tuple[Path, Path]:
@@ -133,13 +139,13 @@ def _golden(text: str) -> tuple[Path, Path]:
     return Path(song), Path(answer)
 
 
-def _terms(options: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """Return recipe, goldens and labels as the client takes them; None for what is not mentioned."""
+def _terms(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is registered of a model as the client takes it; None for what is not mentioned."""
     recipe = options.recipe
     if recipe and Path(recipe).is_file():
         recipe = Path(recipe)
     golden = options.golden and [(song, _expected(answer)) for song, answer in options.golden]
-    return recipe, golden, options.labels
+    return {"recipe": recipe, "golden": golden, "labels": options.labels, "allow_custom": options.allow_custom}
 
 
 def _expected(path: Path) -> Any:
@@ -220,13 +226,13 @@ def _certs(options: argparse.Namespace) -> None:
 
 def _publish(options: argparse.Namespace) -> None:
     with _client(options) as client, _progress(options.model.name) as progress:
-        state = client.publish(options.model, *_terms(options), progress=progress)
+        state = client.publish(options.model, **_terms(options), progress=progress)
     print(state["hash"])
 
 
 def _register(options: argparse.Namespace) -> None:
     with _client(options) as client:
-        print(client.register(options.model, *_terms(options)))
+        print(client.register(options.model, **_terms(options)))
 
 
 def _upload(options: argparse.Namespace) -> None:

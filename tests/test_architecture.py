@@ -35,7 +35,8 @@ def importers(*packages: str) -> set[str]:
 @pytest.mark.parametrize(
     ("packages", "allowed"),
     [
-        (("tensorflow", "keras", "h5py"), {"worker/models", "demo"}),
+        (("tensorflow", "keras"), {"worker/models", "demo"}),
+        (("h5py",), {"worker/models", "worker/hdf5"}),
         (("librosa",), {"sound/spectra"}),
         (("soxr",), {"sound/audio"}),
         (("backends",), set()),
@@ -84,7 +85,14 @@ WITHIN = {
         {"features"},
     ],
     "recipe": [{"schema"}, {"scaling", "segments"}, {"kinds"}, {"recipe"}, {"inputs", "default"}],
-    "worker": [{"compatibility"}, {"models"}, {"engine"}],
+    "worker": [
+        {"compatibility", "catalog", "archive", "hdf5", "shapes"},
+        {"layers", "operations", "architecture"},
+        {"footprint"},
+        {"gate"},
+        {"models"},
+        {"engine"},
+    ],
 }
 """The same for the modules of a package; its own name stands for ``__init__``."""
 
