@@ -14,6 +14,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import TooLarge, Unprocessable, UnsupportedMedia
 
 Waveform = NDArray[np.float32]
@@ -177,6 +178,7 @@ def _mono_blocks(file: _Forward, channels: Channels) -> Iterator[Waveform]:
     dtype = np.int16 if file.subtype == "PCM_16" else np.float32
     buffer = np.empty((min(_BLOCK, file.frames - file.done), file.channels), dtype)
     while file.done < file.frames:
+        budget.check()
         block = file.read(out=buffer)
         if not len(block):
             raise UnsupportedMedia(f"the song is truncated: {file.done} of {file.frames} samples could be decoded")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tornado.ioloop import IOLoop
 
-from backends.conformance import MIB, Conformance
+from backends.conformance import Conformance
 from backends.s3 import S3Backend
-from backends.s3.multipart import MAX_PARTS, part_size
+from backends.s3.multipart import MAX_PARTS, MIB, part_size
 from spectrogram_predictor.errors import ConfigError, Damaged, StorageUnavailable
 from tests.backends.s3 import S3Server
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tornado.ioloop import IOLoop
 
-from backends.conformance import MIB
 from backends.s3 import S3Backend
+from backends.s3.multipart import MIB
 from spectrogram_predictor.errors import StorageUnavailable
 from tests.backends.s3 import S3Server, contents
 from tests.conftest import sha256

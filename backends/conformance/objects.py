@@ -1,47 +1,24 @@
-"""What every storage backend must do, as tests to subclass; the one module here that needs pytest."""
+"""Objects: written, read, listed, moved, removed, fetched; and writers of large ones."""
 
 import asyncio
-import functools
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backends.conformance.story import Stories, story
 from spectrogram_predictor.errors import StorageUnavailable
 from spectrogram_predictor.storage import Backend
 
 MIB = 2**20
 
-_TIMEOUT_S = 60.0
 
+class Objects(Stories):
+    """The contract of `spectrogram_predictor.storage.Backend`, as tests, but for uploads that are gone on with."""
 
-def _story(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Let a test be a coroutine, without a plug-in of pytest's."""
-
-    @functools.wraps(test)
-    def run(self: "Conformance", **fixtures: Any) -> None:
-        self._runner.run(asyncio.wait_for(test(self, **fixtures), _TIMEOUT_S))
-
-    return run
-
-
-class Conformance:
-    """The contract of `spectrogram_predictor.storage.Backend`, as tests.
-
-    A subclass has a fixture ``backend`` that returns one with an empty store, not yet opened.
-    """
-
-    @pytest.fixture(autouse=True)
-    def _opened(self, backend: Backend) -> Iterator[None]:
-        with asyncio.Runner() as self._runner:
-            self._runner.run(backend.open())
-            yield
-            self._runner.run(backend.close())
-
-    @_story
+    @story
     async def test_put_and_read(self, backend: Backend) -> None:
         """What was put is read, whole or its beginning; what is not there is None."""
         assert await backend.put("registered/a.json", b"content")
@@ -50,13 +27,13 @@ class Conformance:
         assert await backend.read("registered/b.json") is None
         assert await backend.read("registered/a.json/b") is None
 
-    @_story
+    @story
     async def test_it_is_ready(self, backend: Backend) -> None:
         """Once open, and it keeps nothing for having been asked."""
         await backend.check()
         assert await backend.list("registered/") == []
 
-    @_story
+    @story
     async def test_an_exclusive_put_is_won_once(self, backend: Backend) -> None:
         """Of many at the same time one wins, and its content stays."""
         puts = [backend.put("registered/a.json", b"%d" % n, exclusive=True) for n in range(8)]
@@ -64,7 +41,7 @@ class Conformance:
         assert sorted(won) == [False] * 7 + [True]
         assert await backend.read("registered/a.json") == b"%d" % won.index(True)
 
-    @_story
+    @story
     async def test_put_replaces(self, backend: Backend) -> None:
         """Without exclusive, the newer content stands, and the version tells."""
         await backend.put("registered/a.json", b"1")
@@ -76,7 +53,7 @@ class Conformance:
         assert first.version != second.version
         assert await backend.read("registered/a.json") == b"2"
 
-    @_story
+    @story
     async def test_list(self, backend: Backend) -> None:
         """Every object below the prefix, sorted, with size and age; nothing else."""
         for key in ("temp/b", "temp/a", "temp/deep/er", "tempest/x"):
@@ -94,7 +71,7 @@ class Conformance:
         assert await backend.stat("temp/absent") is None
 
     @pytest.mark.parametrize("size", [0, 5, 20 * MIB + 1])
-    @_story
+    @story
     async def test_a_writer_publishes_on_commit(self, backend: Backend, size: int) -> None:
         """Nothing is there before commit, all of it afterwards, and a late cancel leaves it."""
         data = random.Random(size).randbytes(size)  # noqa: S311  # nothing secret
@@ -111,7 +88,7 @@ class Conformance:
         assert await backend.list("incoming/") == []
 
     @pytest.mark.parametrize("size", [0, 5, 20 * MIB])
-    @_story
+    @story
     async def test_a_cancelled_writer_leaves_nothing(self, backend: Backend, size: int) -> None:
         """Cancel, even twice, and there was never anything."""
         writer = await backend.writer("temp/1.upload", "incoming/1/data")
@@ -121,7 +98,7 @@ class Conformance:
         assert await backend.list("incoming/") == await backend.list("temp/") == []
         assert await backend.expire(0) == []
 
-    @_story
+    @story
     async def test_what_is_abandoned_expires(self, backend: Backend) -> None:
         """After its time, not before; whoever comes back too late is told."""
         writer = await backend.writer("temp/1.upload", "incoming/1/data")
@@ -136,7 +113,7 @@ class Conformance:
         await writer.cancel()
         assert await backend.list("temp/") == []
 
-    @_story
+    @story
     async def test_move(self, backend: Backend) -> None:
         """One step, replacing; a source that is gone is no error."""
         await backend.put("temp/a", b"new")
@@ -147,7 +124,7 @@ class Conformance:
         assert not await backend.move("temp/a", "models/a.h5")
         assert await backend.read("models/a.h5") == b"new"
 
-    @_story
+    @story
     async def test_delete(self, backend: Backend) -> None:
         """Gone is gone, and twice is fine."""
         await backend.put("temp/a", b"")
@@ -155,7 +132,7 @@ class Conformance:
         await backend.delete("temp/a")
         assert await backend.stat("temp/a") is None
 
-    @_story
+    @story
     async def test_fetch(self, backend: Backend) -> None:
         """A local file with the content, or None."""
         await backend.put("models/a.h5", b"content")
