@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -192,25 +192,26 @@ async def copy_ranges(bucket: Bucket, entry: Entry, destination: str, range_byte
         raise
 
 
-async def expire(bucket: Bucket, prefixes: Iterable[str], age_s: float) -> Sequence[str]:
+async def expire(bucket: Bucket, prefixes: tuple[str, ...], age_s: float) -> Sequence[str]:
     """Abort uploads below these prefixes to which nobody has added for so long; return their keys."""
     oldest = await bucket.now() - age_s
     expired = []
-    for upload in [upload for prefix in prefixes for upload in await _begun(bucket, prefix)]:
+    for upload in await _begun(bucket):
         name = {"key": upload["Key"].removeprefix(bucket.prefix), "UploadId": upload["UploadId"]}
-        if upload["Initiated"].timestamp() <= oldest and await _last_part(bucket, name) <= oldest:
+        old = name["key"].startswith(prefixes) and upload["Initiated"].timestamp() <= oldest
+        if old and await _last_part(bucket, name) <= oldest:
             with contextlib.suppress(Gone):
                 await bucket.call("abort_multipart_upload", **name)
                 expired.append(name["key"])
     return expired
 
 
-async def _begun(bucket: Bucket, prefix: str) -> Sequence[Mapping[str, Any]]:
-    """Return the multipart uploads below a prefix."""
+async def _begun(bucket: Bucket) -> Sequence[Mapping[str, Any]]:
+    """Return the multipart uploads that there are."""
     found: list[Mapping[str, Any]] = []
     marker: dict[str, str] = {}
     while True:
-        answer = await bucket.call("list_multipart_uploads", Prefix=bucket.prefix + prefix, **marker)
+        answer = await bucket.call("list_multipart_uploads", Prefix=bucket.prefix, **marker)
         found += answer.get("Uploads", ())
         if not answer.get("IsTruncated"):
             return found
