@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from spectrogram_predictor.errors import TooLarge, Unprocessable, UnsupportedMedia
+from spectrogram_predictor.errors import SpectrogramPredictorError, TooLarge, Unprocessable, UnsupportedMedia
 from spectrogram_predictor.sound import audio
 from tests.conftest import peak_bytes, wav
 
@@ -174,3 +174,12 @@ def test_samples_are_libsndfile_s_floats(subtype: str, channels: int) -> None:
     np.testing.assert_array_equal(audio.decode(file.getvalue(), channels="first"), floats[:, 0])
     mean = np.add.reduce(floats.T.copy()) / np.float32(channels)
     np.testing.assert_array_equal(audio.decode(file.getvalue()), mean)
+
+
+def test_a_file_that_leads_nowhere_is_quietly_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    """A chunk of a length that would go back to before the file's beginning: no traceback in the log."""
+    song = bytearray(wav(0.2, 16000, container="AIFF", subtype="PCM_24"))
+    song[35:43] = b"\xff" * 8
+    with pytest.raises(SpectrogramPredictorError):
+        audio.decode(bytes(song))
+    assert "Traceback" not in capfd.readouterr().err

@@ -14,6 +14,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import TooLarge, Unprocessable, UnsupportedMedia
 
 Waveform = NDArray[np.float32]
@@ -90,7 +91,7 @@ def decode(
     if not song:
         raise UnsupportedMedia("the song is empty")
     try:
-        with _Forward(io.BytesIO(song)) as file:
+        with _Forward(_Bytes(song)) as file:
             _check_header(file)
             start, stop = _wanted(file, sr, samples, middle)
             began = _seek(file, start, sr)
@@ -98,6 +99,16 @@ def decode(
             return _joined(blocks, start - began, stop - start)
     except soundfile.LibsndfileError as error:
         raise UnsupportedMedia(f"not audio that can be decoded: {error.error_string}") from error
+
+
+class _Bytes(io.BytesIO):
+    """Bytes in which nobody gets lost: of an error, soundfile would print a traceback for each broken song."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return super().seek(0)
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # it ships no types
@@ -167,6 +178,7 @@ def _mono_blocks(file: _Forward, channels: Channels) -> Iterator[Waveform]:
     dtype = np.int16 if file.subtype == "PCM_16" else np.float32
     buffer = np.empty((min(_BLOCK, file.frames - file.done), file.channels), dtype)
     while file.done < file.frames:
+        budget.check()
         block = file.read(out=buffer)
         if not len(block):
             raise UnsupportedMedia(f"the song is truncated: {file.done} of {file.frames} samples could be decoded")

@@ -16,17 +16,18 @@ import numpy as np
 import scipy.fft
 from numpy.typing import DTypeLike, NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import Unprocessable
 from spectrogram_predictor.sound import mel as mel_scale
 from spectrogram_predictor.sound.audio import SR, Waveform
-from spectrogram_predictor.sound.columns import N_MFCC
+from spectrogram_predictor.sound.columns import MIN_SAMPLES, N_MFCC
 
 Spectrogram = NDArray[np.float32]
 
 PadMode = Literal["reflect", "constant"]
 """How a song is continued by half a window at both ends: librosa's default before 0.9, and since."""
 
-N_FFT = 2048
+N_FFT = MIN_SAMPLES
 HOP_LENGTH = 512
 N_MELS = 128
 TOP_DB = 80.0
@@ -51,7 +52,9 @@ def count_frames(y: Waveform) -> int:
 
 def blocks(frames: int) -> Iterator[slice]:
     """Cut a number of frames into blocks."""
-    return (slice(start, min(start + BLOCK, frames)) for start in range(0, frames, BLOCK))
+    for start in range(0, frames, BLOCK):
+        budget.check()
+        yield slice(start, min(start + BLOCK, frames))
 
 
 def pad(y: Waveform, pad_mode: PadMode) -> Waveform:
@@ -152,6 +155,7 @@ def mel(
     window = hann(n_fft).astype(dtype)
     buffer = np.empty((max(_MEL_BLOCK_BYTES // window.nbytes, 1), n_fft), dtype)
     for first in range(0, S.shape[1], len(buffer)):
+        budget.check()
         part = S[:, first : first + len(buffer)]
         samples = _samples(y, first * hop_length, part.shape[1], n_fft, hop_length, pad_mode)
         frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop_length]
