@@ -5,15 +5,22 @@
     ├── BadRequest              400
     ├── BadSignature            403
     │   └── NotSigned           401
+    ├── NotRegistered           403
     ├── NotFound                404
     │   └── ModelNotFound       404
     ├── MethodNotAllowed        405
+    ├── OffsetMismatch          409
+    │   └── Superseded          409
     ├── DigestMismatch          409
+    ├── UploadGone              410
+    ├── UnsupportedVersion      412
     ├── TooLarge                413
     ├── UnsupportedMedia        415
     ├── Unprocessable           422
+    ├── UploadLocked            423  with Retry-After
     ├── QueueFull               429  with Retry-After
     ├── TooManyRequests         429  with Retry-After
+    ├── ChecksumMismatch        460
     ├── Unavailable             503
     │   ├── StorageUnavailable  503
     │   │   └── Damaged         503
@@ -72,6 +79,13 @@ class NotSigned(BadSignature):
     status = 401
 
 
+class NotRegistered(SpectrogramPredictorError):
+    """Nobody with the token said that this digest may come."""
+
+    status = 403
+    code = "not_registered"
+
+
 class NotFound(SpectrogramPredictorError):
     """There is no such route."""
 
@@ -92,11 +106,38 @@ class MethodNotAllowed(SpectrogramPredictorError):
     code = "method_not_allowed"
 
 
+class OffsetMismatch(SpectrogramPredictorError):
+    """An upload goes on at another offset than was sent; ask for it, and send from there."""
+
+    status = 409
+    code = "offset_mismatch"
+
+
+class Superseded(OffsetMismatch):
+    """Somebody else goes on with this upload: the newest request wins."""
+
+    code = "superseded"
+
+
 class DigestMismatch(SpectrogramPredictorError):
     """All bytes have come, and they are not those that were registered; none is kept."""
 
     status = 409
     code = "digest_mismatch"
+
+
+class UploadGone(SpectrogramPredictorError):
+    """There is no such upload: it has expired, was ended, or never was."""
+
+    status = 410
+    code = "upload_gone"
+
+
+class UnsupportedVersion(SpectrogramPredictorError):
+    """A version of tus other than 1.0.0."""
+
+    status = 412
+    code = "unsupported_version"
 
 
 class TooLarge(SpectrogramPredictorError):
@@ -118,6 +159,21 @@ class Unprocessable(SpectrogramPredictorError):
 
     status = 422
     code = "unprocessable"
+
+
+class UploadLocked(SpectrogramPredictorError):
+    """Another server holds this upload, and does not let go of it; try again later."""
+
+    status = 423
+    code = "upload_locked"
+    retry_after_s = 1
+
+
+class ChecksumMismatch(SpectrogramPredictorError):
+    """What came is not what was sent: none of this request's bytes is kept, send them again."""
+
+    status = 460
+    code = "checksum_mismatch"
 
 
 class QueueFull(SpectrogramPredictorError):

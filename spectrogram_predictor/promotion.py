@@ -147,6 +147,7 @@ class Promoter:
     async def _sweep(self) -> list[str]:
         async with self._lock:
             self._next = None
+            await self._recover()
             begun = await self._look_through()
             under_way = list(self._trying.values())
             await self._expire()
@@ -335,9 +336,16 @@ class Promoter:
 
     async def _expire(self) -> None:
         """Remove uploads in which nothing has moved for long: whoever sent them is gone."""
-        for key in await self._backend.expire(self._settings.incoming_ttl_s):
+        ttl_s = self._settings.incoming_ttl_s
+        for key in [*await self._backend.expire(ttl_s), *await self._uploads.partials.expire(ttl_s)]:
             logger.info("expired %s", key)
         await tokens.forget(self._backend)
+
+    async def _recover(self) -> None:
+        try:
+            await self._uploads.partials.recover()
+        except SpectrogramPredictorError as error:
+            logger.warning("uploads that are whole stay for the next sweep: %s", error)
 
     async def _collect(self) -> None:
         """Remove songs that no golden names: of a registration that another has replaced, or that never came."""

@@ -40,9 +40,21 @@ def test_the_policy_is_this() -> None:
         "GET API /models": (Access.TOKEN, False),
         "GET API /models/{sha256}": (Access.TOKEN, False),
         "POST UPLOAD /nodemodeluploads": (Access.REGISTERED, False),
+        "POST UPLOAD /uploads": (Access.TOKEN, True),
+        "HEAD UPLOAD /uploads/{upload}": (Access.URL, False),
+        "PATCH UPLOAD /uploads/{upload}": (Access.URL, False),
+        "DELETE UPLOAD /uploads/{upload}": (Access.URL, False),
     }
     opened = {route.path for _, route in ALL for one in route.operations.values() if one.access is Access.OPEN}
-    assert opened == {"/test", "/livez", "/readyz", "/openapi.json", "/hashmodels"}
+    assert opened == {
+        "/test",
+        "/livez",
+        "/readyz",
+        "/openapi.json",
+        "/hashmodels",
+        "/uploads",
+        "/uploads/{upload}",
+    }
 
 
 def ask(live: Live, port: str, method: str, path: str, **kwargs: Any) -> httpx.Response:

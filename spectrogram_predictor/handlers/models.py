@@ -19,6 +19,7 @@ class RegisterHandler(SignedBodyHandler):
         """Keep the registration."""
         request = await self.in_thread(parse, self.services.keys, self.take_body())
         await self.services.promoter.register(request)
+        self.services.predictor.forget(request.sha256)
         self.answer({"msg": "model hash stored"})
 
 

@@ -21,6 +21,7 @@ class Access(Enum):
 
     OPEN = "anybody"
     REGISTERED = "anybody may send; what nobody with the secret has registered is deleted"
+    URL = "whoever knows the URL, of which only its creator is told; it has a random id of 128 bits"
     SIGNED = "the body is signed, and verified before it counts"
     TOKEN = "a bearer token made for this request, checked before the body is read"  # noqa: S105  # says what it is
 

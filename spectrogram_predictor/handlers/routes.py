@@ -17,6 +17,7 @@ from spectrogram_predictor.handlers.models import (
 from spectrogram_predictor.handlers.openapi import OpenApiHandler
 from spectrogram_predictor.handlers.policy import Access, Body, Operation, Route, Schema
 from spectrogram_predictor.handlers.prediction import PredictionHandler
+from spectrogram_predictor.handlers.resumable import CreationHandler, PartialHandler
 from spectrogram_predictor.handlers.service import LivezHandler, ReadyzHandler, TestHandler
 from spectrogram_predictor.handlers.uploads import SignedUploadHandler, UploadHandler
 
@@ -38,6 +39,8 @@ _MODEL_FILES = Body(
     "multipart/form-data", {"type": "object", "properties": {"model": {"type": "string", "format": "binary"}}}
 )
 
+_BYTES = Body("application/offset+octet-stream", {"type": "string", "format": "binary"})
+_TUS_OPTIONS = Operation("Which version and extensions of tus?", Access.OPEN, {})
 _SIGNED_UPLOAD = {
     "POST": Operation(
         "Upload a model whose bytes are signed",
@@ -99,6 +102,24 @@ UPLOAD: Sequence[Route] = (
                 _object(message=_TEXT, uploaded={"const": True}),
                 _MODEL_FILES,
             )
+        },
+    ),
+    Route(
+        "/uploads",
+        CreationHandler,
+        {
+            "POST": Operation("Begin an upload that can be gone on with", Access.TOKEN, {}, _BYTES, once=True),
+            "OPTIONS": _TUS_OPTIONS,
+        },
+    ),
+    Route(
+        "/uploads/{upload}",
+        PartialHandler,
+        {
+            "HEAD": Operation("How far is it?", Access.URL, {}),
+            "PATCH": Operation("Go on with it", Access.URL, {}, _BYTES),
+            "DELETE": Operation("End it, and keep nothing", Access.URL, {}),
+            "OPTIONS": _TUS_OPTIONS,
         },
     ),
 )

@@ -10,11 +10,12 @@ import pytest
 
 from spectrogram_predictor.errors import StorageUnavailable
 from spectrogram_predictor.storage import Backend
+from tests.backends.resumption import Resumption
 
 MIB = 2**20
 
 
-class Conformance:
+class Conformance(Resumption):
     """The contract of `spectrogram_predictor.storage.Backend`, as tests."""
 
     @pytest.mark.gen_test
