@@ -93,6 +93,10 @@ class WorkerPool(Executor):
         return any(worker.alive for worker in list(self._workers.values()))
 
     @property
+    def _running(self) -> "list[_Worker]":
+        return [worker for worker in list(self._workers.values()) if worker.running]
+
+    @property
     def pids(self) -> list[int]:
         """The process ids of the workers that are up."""
         return [worker.pid for worker in list(self._workers.values()) if worker.alive]
@@ -182,7 +186,8 @@ class WorkerPool(Executor):
 
     def _leave_to_others(self, call: _Call) -> bool:
         """Put a call back for workers that have not refused it; False if there are none."""
-        if self._closing.is_set() or not set(self.pids) - call.refused_by:
+        # One that is still starting is one of them: it may be the only one that can answer.
+        if self._closing.is_set() or not {worker.pid for worker in self._running} - call.refused_by:
             return False
         self._calls.put(call)
         # They may be busy; whoever refuses has nothing to do and is always first.
@@ -241,7 +246,12 @@ class _Worker:
     @property
     def alive(self) -> bool:
         """Whether it can be given work."""
-        return self._ready and self._process.poll() is None
+        return self._ready and self.running
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, which may still be starting."""
+        return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
         self._exchange((), START_TIMEOUT_S)

@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 
 from spectrogram_predictor import plugins
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, ModelNotFound, QueueFull, StorageUnavailable
+from spectrogram_predictor.errors import (
+    DeadlineExceeded,
+    ModelNotFound,
+    OutOfService,
+    QueueFull,
+    StorageUnavailable,
+)
 from spectrogram_predictor.registry import Registration, Registry, Terms
 from spectrogram_predictor.storage import Backend
 
@@ -81,6 +87,7 @@ class Predictor:
         self._waiting = 0
         self._known: dict[str, tuple[float, _Known]] = {}
         self._forgotten = 0
+        self._out_of_service: dict[str, str] = {}
 
     @property
     def ready(self) -> bool:
@@ -124,11 +131,19 @@ class Predictor:
             format_ = known.key.rpartition(".")[2]
             question = (known.path, sha256, format_, known.terms, song, csv)
             array = await self._run(self._settings.timeout_s, _predict, *question)
+        except OutOfService as error:
+            self._out_of_service[sha256] = error.message
+            raise
         except (ModelNotFound, StorageUnavailable):
             # The model's file, or a golden's, may have left this machine: look again.
             self.forget(sha256)
             raise
+        self._out_of_service.pop(sha256, None)
         return Answer(array, sha256, known.recipe, known.labels)
+
+    def out_of_service(self, sha256: str) -> str | None:
+        """Return why no worker answered for a model when it was last asked about, if that is how it was."""
+        return self._out_of_service.get(sha256)
 
     async def inspect(self, key: str, registration: Registration, format: str) -> dict[str, Any]:  # noqa: A002
         """Load the model at a storage key, under a registration, and return what it is; see `engine.inspect`.

@@ -305,7 +305,8 @@ class Promoter:
 
     async def _try(self, key: str, registration: Registration, format_: str) -> dict[str, Any]:
         inspected = await self._inspect(key, registration, format_)
-        _check_labels(registration.names, inspected["outputs"])
+        # The recipe's are checked with the recipe.
+        _check_labels(registration.labels, inspected["outputs"])
         return inspected
 
     async def _format(self, key: str) -> str:

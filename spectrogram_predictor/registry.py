@@ -7,6 +7,7 @@ same storage. This module never touches a model's bytes.
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -379,6 +380,9 @@ def _parse_labels(value: object) -> tuple[str, ...]:
         raise BadRequest("labels must be a list of strings")
     if len(value) > MAX_LABELS or any(len(label) > MAX_LABEL_LENGTH for label in value):
         raise BadRequest(f"labels: at most {MAX_LABELS} of at most {MAX_LABEL_LENGTH} characters")
+    if len(set(value)) < len(value):
+        [(twice, _)] = Counter(value).most_common(1)
+        raise BadRequest(f"labels: {twice!r} is there twice")
     return tuple(value)
 
 

@@ -166,6 +166,34 @@ def test_a_call_that_one_worker_is_out_of_service_for_goes_to_another(pool: Work
     assert pool.submit(echo, 1).result(60) == 1
 
 
+def start_slowly(threads: int, cached_models: int) -> None:
+    """Initialise a worker; the second one to come takes until the test lets it."""
+    folder = Path(os.environ["TEST_SLOW_START"])
+    try:
+        (folder / "first").mkdir()
+    except FileExistsError:
+        wait_until((folder / "go on").exists)
+
+
+def test_a_worker_that_is_starting_is_waited_for(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the only one that is up refuses, it may answer."""
+    monkeypatch.setenv("TEST_SLOW_START", str(tmp_path))
+    other = WorkerPool(PredictionSettings(workers=2, timeout_s=2.0), "tests.test_pool:start_slowly")
+    try:
+        wait_until(lambda: len(other.pids) == 1)
+        [out] = other.pids
+        waiting = other.submit(refuse_in, [out])
+        wait_until(waiting.running)
+        assert other.submit(echo, 1).result(60) == 1
+        assert not waiting.done()
+        (tmp_path / "go on").touch()
+        assert waiting.result(60) != out
+    finally:
+        other.shutdown(cancel_futures=True)
+
+
 def test_a_call_that_waits_for_another_worker_ends_with_the_pool(pool: WorkerPool) -> None:
     """It is not left without an answer."""
     wait_until(lambda: len(pool.pids) == 2)

@@ -104,6 +104,8 @@ def test_the_right_recipe_gives_the_notebook_s_numbers_and_stays(
     damage(live, digest, changed(RECIPE, *OFF_BY_ONE["hop_length"]))
     question = {"model_hash": digest, "ext": "wav", "data": b64(song)}
     assert live.post_signed("/prediction", question).json()["code"] == "out_of_service"
+    with live.client() as client:
+        assert "golden 1: largest difference" in client.model(digest)["out_of_service"]
     live.stop()
     live = make_live()
     assert live.post_signed("/prediction", question).json()["code"] == "out_of_service"
@@ -111,6 +113,8 @@ def test_the_right_recipe_gives_the_notebook_s_numbers_and_stays(
     assert "golden 1: largest difference" in live.log
     damage(live, digest, RECIPE)
     np.testing.assert_allclose(live.post_signed("/prediction", question).json()["array"], [expected], atol=1e-5)
+    with live.client() as client:
+        assert "out_of_service" not in client.model(digest)
 
 
 def damage(live: Live, digest: str, recipe: Recipe) -> None:
