@@ -136,6 +136,12 @@ def _add_terms(command: argparse.ArgumentParser) -> None:
             const=nothing,
             help="take away what was registered before",
         )
+    command.add_argument(
+        "--allow-custom",
+        action="store_true",
+        default=None,
+        help="run the Python code in the model's layers of class Lambda on the server: for your own files only",
+    )
 
 
 def _golden(text: str) -> tuple[Path, Path]:
@@ -145,12 +151,17 @@ def _golden(text: str) -> tuple[Path, Path]:
     return Path(song), Path(answer)
 
 
-def _terms(options: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """Return recipe, goldens and labels as the client takes them; None for what is not mentioned."""
+def _terms(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is registered of a model as the client takes it; None for what is not mentioned."""
     golden = options.golden and [
         (song, _expected(answer), _row(options.csv, song)) for song, answer in options.golden
     ]
-    return options.recipe, golden, options.labels
+    return {
+        "recipe": options.recipe,
+        "golden": golden,
+        "labels": options.labels,
+        "allow_custom": options.allow_custom,
+    }
 
 
 def _row(csv: Path | None, song: Path) -> str | None:
@@ -235,13 +246,13 @@ def _certs(options: argparse.Namespace) -> None:
 
 def _publish(options: argparse.Namespace) -> None:
     with _client(options) as client:
-        state = client.publish(options.model, *_terms(options))
+        state = client.publish(options.model, **_terms(options))
     print(state["hash"])
 
 
 def _register(options: argparse.Namespace) -> None:
     with _client(options) as client:
-        print(client.register(options.model, *_terms(options)))
+        print(client.register(options.model, **_terms(options)))
 
 
 def _upload(options: argparse.Namespace) -> None:

@@ -143,6 +143,8 @@ class Client:
         recipe: Any = None,
         golden: Iterable[tuple[Any, ...]] | None = None,
         labels: Sequence[str] | None = None,
+        *,
+        allow_custom: bool | None = None,
     ) -> str:
         """Register a model file, or a digest; return the digest.
 
@@ -160,6 +162,8 @@ class Client:
             Songs whose answers are known: pairs of a song and what the model must answer to it, or `Golden`.
         labels : sequence of str, optional
             Names of the model's outputs, in order.
+        allow_custom : bool, optional
+            Whether the Python code in its layers of class Lambda may run on the server: for your own files only.
 
         Raises
         ------
@@ -176,6 +180,8 @@ class Client:
             body["recipe"] = _recipe(recipe)
         if golden is not None:
             body["golden"] = [_golden(Golden(*one)) for one in golden]
+        if allow_custom is not None:
+            body["allow_custom"] = allow_custom
         self._signed("/registermodelhash", body)
         return sha256
 
@@ -208,6 +214,7 @@ class Client:
         golden: Iterable[tuple[Any, ...]] | None = None,
         labels: Sequence[str] | None = None,
         *,
+        allow_custom: bool | None = None,
         progress: Progress | bool = True,
         timeout_s: float = 300.0,
     ) -> dict[str, Any]:
@@ -220,7 +227,7 @@ class Client:
         model : path, str or Keras model
             The file; or a live model, which is saved to a temporary one. As Keras writes the time into it, that is
             another file, and so another model, each time.
-        recipe, golden, labels
+        recipe, golden, labels, allow_custom
             As for `register`.
         progress : callable or bool
             Watches the upload, as for `upload`.
@@ -235,14 +242,15 @@ class Client:
         NoAnswer
             It was not promoted within `timeout_s`.
         """
+        terms = {"recipe": recipe, "golden": golden, "labels": labels, "allow_custom": allow_custom}
         if isinstance(model, str | Path):
-            return self._publish(Path(model), recipe, golden, labels, progress, timeout_s)
+            return self._publish(Path(model), terms, progress, timeout_s)
         if not hasattr(model, "save"):
             raise TypeError(f"a model is a file or has a method save; this is of type {type(model).__name__}")
         with tempfile.TemporaryDirectory(prefix="publish-") as folder:
             path = Path(folder) / "model.keras"
             model.save(path)
-            return self._publish(path, recipe, golden, labels, progress, timeout_s)
+            return self._publish(path, terms, progress, timeout_s)
 
     @overload
     def predict(
@@ -299,9 +307,9 @@ class Client:
         return self._with_token(f"/models/{sha256}")
 
     def _publish(
-        self, path: Path, recipe: Any, golden: Any, labels: Any, progress: Progress | bool, timeout_s: float
+        self, path: Path, terms: dict[str, Any], progress: Progress | bool, timeout_s: float
     ) -> dict[str, Any]:
-        sha256 = self.register(path, recipe, golden, labels)
+        sha256 = self.register(path, **terms)
         state = self.model(sha256)
         if state["state"] != "promoted":
             self.upload(path, progress)

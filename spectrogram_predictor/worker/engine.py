@@ -82,7 +82,7 @@ def start(threads: int, cached_models: int) -> None:
 
 
 def inspect(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
-    """Load a model, predict its goldens, and say what it is.
+    """Check a model's file, load it, predict its goldens, and say what it is.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def _answer(model: models.Model, recipe: Recipe | None, song: bytes, csv: bytes 
 
 
 def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
-    model = models.load(_verified(path, sha256), format)
+    model = _load(path, sha256, format, terms)
     with budget.limited(
         MAX_GOLDEN_S, f"the goldens take longer than {MAX_GOLDEN_S:g} s: send fewer, or shorter songs"
     ):
@@ -156,7 +156,7 @@ def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # n
     under, message = _withdrawn.get(sha256, (b"", ""))
     if under == terms.registration:
         raise OutOfService(message)
-    served = _models.pop(sha256, None) or _Served(_load(_verified(path, sha256), sha256, format))
+    served = _models.pop(sha256, None) or _Served(_load_in_place_of_others(path, sha256, format, terms))
     # Kept before it has proved itself: what it needs for that may be away now.
     _models[sha256] = served
     if served.terms != terms.registration:
@@ -205,15 +205,21 @@ def _prove(model: models.Model, sha256: str, terms: Terms) -> Recipe | None:
     return recipe
 
 
-def _load(path: Path, sha256: str, format: str) -> models.Model:  # noqa: A002
+def _load_in_place_of_others(path: Path, sha256: str, format: str, terms: Terms) -> models.Model:  # noqa: A002
     began = time.monotonic()
     while len(_models) >= _cached_models:
         del _models[next(iter(_models))]
     # A Keras model is full of cycles: its weights would stay until Python next looks, after hundreds of loads.
     gc.collect()
-    model = models.load(path, format)
+    model = _load(path, sha256, format, terms)
     logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
     return model
+
+
+def _load(path: Path, sha256: str, format: str, terms: Terms) -> models.Model:  # noqa: A002
+    # At every load: what was promoted before there was this gate, or under another, has not been through it.
+    allow_custom = Registration.from_json(terms.registration, sha256).allow_custom
+    return models.load(_verified(path, sha256), format, allow_custom=allow_custom)
 
 
 def _content(terms: Terms, sha256: str) -> bytes:

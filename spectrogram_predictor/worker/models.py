@@ -27,7 +27,7 @@ from spectrogram_predictor.errors import (
     Unprocessable,
     UnsupportedMedia,
 )
-from spectrogram_predictor.worker import compatibility
+from spectrogram_predictor.worker import compatibility, gate
 
 Shape = tuple[int | None, ...]
 
@@ -137,8 +137,8 @@ def configure(threads: int) -> None:
     tf.get_logger().handlers.clear()
 
 
-def load(path: Path, format: str) -> Model:  # noqa: A002
-    """Load a model file.
+def load(path: Path, format: str, *, allow_custom: bool = False) -> Model:  # noqa: A002
+    """Load a model file, if it is one that may be given to Keras.
 
     Parameters
     ----------
@@ -146,18 +146,21 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
         The file; its name does not matter.
     format : str
         ``"h5"`` or ``"keras"``.
+    allow_custom : bool
+        Whether its layers of class Lambda may run the Python code in them.
 
     Raises
     ------
     UnsupportedMedia
-        Keras cannot load it; where a layer is why, the message names it.
+        The gate refuses it, or Keras cannot load it; where a layer is why, the message names it.
     Unprocessable
-        It loads, but has several outputs, its shapes are not known, or its inputs and output are not numbers.
+        It is too large for its file; or it loads, but has several outputs, its shapes are not known, or its inputs
+        and output are not numbers.
     ModelNotFound, Unavailable
         There is no file, or this machine cannot read or hold it now; nothing is known of its content.
     """
     try:
-        model = _load(path, format)
+        model = _load(path, format, allow_custom)
     except SpectrogramPredictorError:
         raise
     except Exception as error:
@@ -174,19 +177,15 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
     return Model(model)
 
 
-def _load(path: Path, format: str) -> Any:  # noqa: A002
+def _load(path: Path, format: str, allow_custom: bool) -> Any:  # noqa: A002
     if not path.exists():
         raise ModelNotFound("the model's file is gone")
+    gate.check(path, format, allow_custom=allow_custom)
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         # Keras chooses the format by the name's ending.
         link = Path(folder) / f"model.{format}"
         link.symlink_to(path.absolute())
-        if format == "h5":
-            _check_hdf5(link)
-        else:
-            # Keras says of an archive which it cannot open that there is none, and not why.
-            zipfile.ZipFile(link).close()
-        return keras.models.load_model(link, compile=False, safe_mode=True)
+        return keras.models.load_model(link, compile=False, safe_mode=not allow_custom)
 
 
 def _explain(path: Path, format: str, error: Exception) -> str:  # noqa: A002
@@ -204,12 +203,6 @@ def _config(path: Path, format: str) -> Any:  # noqa: A002
             return json.loads(file.attrs["model_config"])
     with zipfile.ZipFile(path) as archive:
         return json.loads(archive.read("config.json"))
-
-
-def _check_hdf5(path: Path) -> None:
-    with h5py.File(path, "r") as file:
-        if "model_config" not in file.attrs:
-            raise UnsupportedMedia("not a Keras model: an HDF5 file without a model in it")
 
 
 def _check_numeric(kind: str, tensor: Any) -> None:
