@@ -10,21 +10,22 @@ Imports nothing of the server, and nothing heavy.
 import base64
 import hashlib
 import json
+import math
 import os
 import ssl
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, overload
 
 import httpx
 import itsdangerous
 
 from spectrogram_predictor.transfer import ClientError as ClientError
-from spectrogram_predictor.transfer import NoAnswer, Patience, Progress, Refused, Transfer, checked
+from spectrogram_predictor.transfer import NoAnswer, Patience, Progress, Refused, Transfer, checked, shown
 
 URL = "https://localhost:8443"
 UPLOAD_URL = "https://localhost:4443"
@@ -115,10 +116,13 @@ class Client:
         recipe: Any = None,
         golden: Iterable[tuple[Any, ...]] | None = None,
         labels: Sequence[str] | None = None,
+        *,
+        allow_custom: bool | None = None,
     ) -> str:
         """Register a model file, or a digest; return the digest.
 
-        What is None stays as it was registered before, if it was.
+        What is None stays as it was registered before, if it was; what is empty is taken away: ``{}`` for the
+        recipe, ``[]`` for goldens or labels.
 
         Parameters
         ----------
@@ -126,33 +130,47 @@ class Client:
             The file, or its SHA-256 in 64 hexadecimal digits.
         recipe : Recipe, mapping, path or str, optional
             How a song becomes the model's inputs: a `Recipe`, its JSON as a mapping or in a file, or the name of
-            one that is shipped.
+            one that is shipped, unless there is a file of that name.
         golden : iterable of tuple, optional
             Songs whose answers are known: pairs of a song and what the model must answer to it, or `Golden`.
         labels : sequence of str, optional
             Names of the model's outputs, in order.
+        allow_custom : bool, optional
+            Whether the Python code in its layers of class Lambda may run on the server: for your own files only.
 
         Raises
         ------
         Refused
             The server does not want it, or serves the model already and it does not pass under these terms.
+        ValueError
+            A recipe's file is not JSON, labels are one string, or an expected number is not finite.
         """
         sha256 = model if isinstance(model, str) and is_sha256(model) else digest(Path(model))
         body: dict[str, Any] = {"hash": sha256}
         if labels is not None:
-            body["labels"] = list(labels)
+            body["labels"] = _labels(labels)
         if recipe is not None:
             body["recipe"] = _recipe(recipe)
         if golden is not None:
             body["golden"] = [_golden(Golden(*one)) for one in golden]
+        if allow_custom is not None:
+            body["allow_custom"] = allow_custom
         self._signed("/registermodelhash", body)
         return sha256
 
-    def upload(self, model: Path | str, progress: Progress | None = None) -> None:
+    def upload(self, model: Path | str, progress: Progress | bool = True) -> None:
         """Send a registered model file to the upload port, from where the server is with it.
 
         Connections that break and servers that restart are waited for; what the server has already is not sent. If
         it cannot be done, another call goes on with it, also in another process.
+
+        Parameters
+        ----------
+        model : path or str
+            The file.
+        progress : callable or bool
+            Watches; by default a bar on a terminal or in a notebook that has ipywidgets, and one line on stderr
+            elsewhere. False for nothing.
 
         Raises
         ------
@@ -163,10 +181,7 @@ class Client:
         """
         path = Path(model)
         sha256 = digest(path)
-        if not self._has(sha256):
-            self._send(path, sha256, progress)
-        elif progress:
-            progress(path.stat().st_size, path.stat().st_size)
+        self._send(path, sha256, progress, there=self._has(sha256))
 
     def sweep(self) -> list[str]:
         """Let the server sweep now; return the digests that it promoted in this sweep."""
@@ -180,7 +195,8 @@ class Client:
         golden: Iterable[tuple[Any, ...]] | None = None,
         labels: Sequence[str] | None = None,
         *,
-        progress: Progress | None = None,
+        allow_custom: bool | None = None,
+        progress: Progress | bool = True,
         timeout_s: float = 300.0,
     ) -> dict[str, Any]:
         """Register, upload and wait until the model is served; return its state.
@@ -192,10 +208,10 @@ class Client:
         model : path, str or Keras model
             The file; or a live model, which is saved to a temporary one. As Keras writes the time into it, that is
             another file, and so another model, each time.
-        recipe, golden, labels
+        recipe, golden, labels, allow_custom
             As for `register`.
-        progress : callable, optional
-            Watches the upload.
+        progress : callable or bool
+            Watches the upload, as for `upload`.
         timeout_s : float > 0
             How long to wait.
 
@@ -207,16 +223,34 @@ class Client:
         NoAnswer
             It was not promoted within `timeout_s`.
         """
+        terms = {"recipe": recipe, "golden": golden, "labels": labels, "allow_custom": allow_custom}
         if isinstance(model, str | Path):
-            return self._publish(Path(model), recipe, golden, labels, progress, timeout_s)
+            return self._publish(Path(model), terms, progress, timeout_s)
         if not hasattr(model, "save"):
             raise TypeError(f"a model is a file or has a method save; this is of type {type(model).__name__}")
         with tempfile.TemporaryDirectory(prefix="publish-") as folder:
             path = Path(folder) / "model.keras"
             model.save(path)
-            return self._publish(path, recipe, golden, labels, progress, timeout_s)
+            return self._publish(path, terms, progress, timeout_s)
 
-    def predict(self, song: Path | str | bytes, model: str, csv: bytes | str | None = None) -> list[list[float]]:
+    @overload
+    def predict(
+        self,
+        song: Path | str | bytes,
+        model: str,
+        csv: bytes | str | None = None,
+        *,
+        detail: Literal[False] = False,
+    ) -> list[list[float]]: ...
+
+    @overload
+    def predict(
+        self, song: Path | str | bytes, model: str, csv: bytes | str | None = None, *, detail: Literal[True]
+    ) -> dict[str, Any]: ...
+
+    def predict(
+        self, song: Path | str | bytes, model: str, csv: bytes | str | None = None, *, detail: bool = False
+    ) -> list[list[float]] | dict[str, Any]:
         """Ask a model about a song.
 
         Parameters
@@ -227,15 +261,20 @@ class Client:
             The model's SHA-256.
         csv : bytes or str, optional
             A line of names and a row of numbers, for models that take features.
+        detail : bool
+            Ask for more than the numbers.
 
         Returns
         -------
         array : list of list of float
-            The model's output, one row.
+            The model's output, one row. With `detail` a dict: ``array``, ``labels``, and the SHA-256 of ``model``
+            and ``recipe`` (None if there is none) under which it was answered.
         """
-        body = {"model_hash": model, "ext": _extension(song), "data": _base64(song)}
+        body: dict[str, Any] = {"model_hash": model, "ext": _extension(song), "data": _base64(song)}
         if csv is not None:
             body["csv"] = _base64(csv.encode() if isinstance(csv, str) else csv)
+        if detail:
+            return self._signed("/prediction", {**body, "detail": True})
         array: list[list[float]] = self._signed("/prediction", body)["array"]
         return array
 
@@ -249,9 +288,9 @@ class Client:
         return self._with_token(f"/models/{sha256}")
 
     def _publish(
-        self, path: Path, recipe: Any, golden: Any, labels: Any, progress: Progress | None, timeout_s: float
+        self, path: Path, terms: dict[str, Any], progress: Progress | bool, timeout_s: float
     ) -> dict[str, Any]:
-        sha256 = self.register(path, recipe, golden, labels)
+        sha256 = self.register(path, **terms)
         # The server is there: from here on it is waited for.
         insist = Patience(self._patience_s).insist
         state = insist(lambda: self.model(sha256))
@@ -278,8 +317,13 @@ class Client:
                 raise
             return False
 
-    def _send(self, path: Path, sha256: str, progress: Progress | None) -> None:
-        Transfer(self._http, self._upload_url, self._bearer, self._patience_s).send(path, sha256, progress)
+    def _send(self, path: Path, sha256: str, progress: Progress | bool, *, there: bool = False) -> None:
+        transfer = Transfer(self._http, self._upload_url, self._bearer, self._patience_s)
+        with shown(progress, path.name) as watch:
+            if not there:
+                transfer.send(path, sha256, watch)
+            elif watch:
+                watch(path.stat().st_size, path.stat().st_size)
 
     def _signed(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         content = itsdangerous.Serializer(self._token).dumps(body)
@@ -314,12 +358,25 @@ class Client:
 def _recipe(recipe: Any) -> Any:
     if hasattr(recipe, "to_json"):
         return json.loads(recipe.to_json())
-    if not isinstance(recipe, Path):
+    if isinstance(recipe, Mapping):
+        return dict(recipe) or None
+    if (
+        isinstance(recipe, str)
+        and not Path(recipe).is_file()
+        and Path(recipe).name == recipe.removesuffix(".json")
+    ):
         return recipe
+    recipe = Path(recipe)
     try:
         return json.loads(recipe.read_bytes())
     except ValueError as error:
         raise ValueError(f"{recipe} is not JSON: {error}") from error
+
+
+def _labels(labels: Iterable[str]) -> list[str]:
+    if isinstance(labels, str):
+        raise ValueError(f"labels are a list of names, not one: {labels[:40]!r}")
+    return list(labels)
 
 
 def _golden(golden: Golden) -> dict[str, Any]:
@@ -347,6 +404,8 @@ def _numbers(value: Any) -> Any:
     try:
         items = iter(value)
     except TypeError:
+        if not math.isfinite(value):
+            raise ValueError(f"an expected answer is made of finite numbers, not of {value}") from None
         return float(value)
     return [_numbers(item) for item in items]
 

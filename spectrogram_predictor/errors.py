@@ -27,6 +27,7 @@
     │   ├── WorkerLost          503
     │   ├── OutOfService        503
     │   └── DeadlineExceeded    503
+    │       └── TooSlow         503
     └── InsufficientStorage     507
 
 The message is for the person who sent the request: never a path, a secret or a stack trace. Anything outside
@@ -234,6 +235,10 @@ class DeadlineExceeded(Unavailable):
     """No answer within ``prediction.timeout_s``."""
 
     code = "deadline_exceeded"
+
+
+class TooSlow(DeadlineExceeded):
+    """The call by itself, without its time in the queue, took longer than ``prediction.timeout_s``."""
 
 
 class InsufficientStorage(SpectrogramPredictorError):

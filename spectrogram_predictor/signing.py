@@ -4,6 +4,7 @@ The formats are itsdangerous's own: ``Signer`` for uploads and ``Serializer`` fo
 settings, as clients have always made them. This module never sees where bytes come from or go to.
 """
 
+import functools
 import hmac
 import os
 from collections.abc import Mapping
@@ -73,24 +74,48 @@ class Keys:
         BadRequest
             What was signed is not a JSON object.
         """
-        if b"." not in body:
+        return parse_object(self.unsign(body))
+
+    def unsign(self, body: bytes) -> memoryview:
+        """Verify a body that `serializer` signed, without copying it; return what was signed.
+
+        Raises
+        ------
+        NotSigned, BadSignature
+            The signature is missing, or is not one of ours.
+        """
+        end = body.rfind(b".")
+        if end < 0:
             raise NotSigned("the body is not signed: send itsdangerous.Serializer(token).dumps({...})")
-        try:
-            value = itsdangerous.Serializer([*self.previous, self.current], serializer=_Json).loads(body)
-        except itsdangerous.BadPayload as error:
-            raise BadRequest("the signed body is not JSON") from error
-        except itsdangerous.BadSignature as error:
-            raise BadSignature("the signature does not match") from error
-        if not isinstance(value, dict):
-            raise BadRequest(f"the signed body must be a JSON object, not {type(value).__name__}")
-        return value
+        payload = memoryview(body)[:end]
+        # Typed for text and bytes, but takes whatever hmac does.
+        if not self._body_signer.verify_signature(payload, body[end + 1 :]):  # type: ignore[arg-type]
+            raise BadSignature("the signature does not match")
+        return payload
+
+    @functools.cached_property
+    def _body_signer(self) -> itsdangerous.Signer:
+        return self.serializer().make_signer()
 
 
-class _Json:
-    """What `itsdangerous.Serializer` takes; JSON in bytes, five times as fast as the standard library's."""
+def parse_object(payload: bytes | memoryview) -> dict[str, Any]:
+    """Return the JSON object that was signed.
 
-    dumps = staticmethod(orjson.dumps)
-    loads = staticmethod(orjson.loads)
+    Raises
+    ------
+    BadRequest
+        It is not one.
+    """
+    try:
+        value = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        # Python writes what JSON does not know.
+        text = bytes(payload)
+        named = next((f": {name.decode()} is no number" for name in (b"NaN", b"Infinity") if name in text), "")
+        raise BadRequest(f"the signed body is not JSON{named}") from error
+    if not isinstance(value, dict):
+        raise BadRequest(f"the signed body must be a JSON object, not {type(value).__name__}")
+    return value
 
 
 class SignedStream:

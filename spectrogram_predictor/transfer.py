@@ -11,11 +11,14 @@ another run goes on with it.
 import base64
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urljoin
@@ -265,3 +268,25 @@ def _read(path: Path, offset: int, size: int, progress: Progress | None) -> Iter
             offset += len(chunk)
             if progress:
                 progress(offset, size)
+
+
+@contextmanager
+def shown(progress: Progress | bool, name: str) -> Iterator[Progress | None]:
+    """Show a bar where a person looks, and a line after all elsewhere, unless told otherwise."""
+    if not isinstance(progress, bool) or not progress:
+        yield progress or None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    # Without them rich shows nothing in a notebook.
+    if not (importlib.util.find_spec("ipywidgets") if console.is_jupyter else console.is_terminal):
+        yield None
+        print(f"uploaded {name}", file=sys.stderr)
+        return
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Bars(TextColumn("{task.description}"), *columns, console=console) as bars:
+        task = bars.add_task(name, total=None)
+        yield lambda sent, total: bars.update(task, completed=sent, total=total)

@@ -161,8 +161,8 @@ class FaultyBackend(Backend):
     def stored_chunks(self, upload_id: str, start: int, end: int) -> AsyncIterator[bytes]:
         return (self.inner if self._appends else super()).stored_chunks(upload_id, start, end)
 
-    async def join(self, keys: Sequence[str], key: str, staging: str) -> None:
-        await self.faults.run("join", lambda: self.inner.join(keys, key, staging))
+    async def join(self, parts: Sequence[Entry], key: str, staging: str) -> None:
+        await self.faults.run("join", lambda: self.inner.join(parts, key, staging))
 
     async def expire(self, age_s: float) -> Sequence[str]:
         return await self.faults.run("expire", lambda: self.inner.expire(age_s))
@@ -231,12 +231,12 @@ async def let_go(writer: Any) -> None:
 
 def requests_of(backend: Any, faults: Faults) -> None:
     """Put the faults between an S3 backend and its store: each request is an operation."""
-    call = backend._call
+    call = backend.bucket.call
 
     async def counted(method: str, key: str | None = None, **arguments: Any) -> Any:
         return await faults.run(method, lambda: call(method, key, **arguments))
 
-    backend._call = counted
+    backend.bucket.call = counted
 
 
 @contextlib.contextmanager

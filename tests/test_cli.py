@@ -78,10 +78,13 @@ def test_register_and_upload_are_commands_too(
     """And the row for a song is found in a table of many by its file name."""
     digest = sha256(two_input_model)
     assert run("register", digest.upper()) == 0
+    assert capsys.readouterr().err == ""
     assert run("upload", two_input_model) == 0
-    assert run("publish", two_input_model) == 0
+    assert capsys.readouterr().err == "uploaded two_inputs.h5\n"
     assert run("publish", two_input_model) == 0
     capsys.readouterr()
+    assert run("publish", two_input_model) == 0
+    assert capsys.readouterr().err == ""
     header, row = csv_row(index=False).decode().splitlines()
     table = tmp_path / "table.csv"
     table.write_text(f"filename,{header},label\nother.wav,{row},x\nsong.wav,{row},y\n")
@@ -126,6 +129,11 @@ def test_publish_with_a_recipe_and_a_golden(
     assert "golden 2: largest difference" in capsys.readouterr().err
     assert run("register", model, "--recipe", "gtzan-features") == 1
     assert "recipe.inputs" in capsys.readouterr().err
+    assert run("register", model, "--no-recipe", "--no-golden", "--no-labels") == 0
+    capsys.readouterr()
+    assert run("models", "--json") == 0
+    (state,) = [one for one in json.loads(capsys.readouterr().out)["models"] if one["hash"] == digest]
+    assert (state["labels"], "recipe" in state, "golden" in state) == ([], False, False)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ class Requests(Memory):
     async def backend(self) -> Backend:
         # The connection is kept: opening one, with its probe, takes longer than the story.
         backend = copy.copy(self._first)
-        backend._prefix = f"{self._count}/"
+        backend.bucket = copy.copy(self._first.bucket)
+        backend.bucket.prefix = f"{self._count}/"
         return backend
 
     async def contents(self) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from backends import s3
+from backends.s3 import backend as s3
 from spectrogram_predictor import cli, config, errors, recipe
 from spectrogram_predictor.handlers import routes
 from tests.conftest import ask, inspect

@@ -1,5 +1,7 @@
 """Signatures are itsdangerous's own, verified over a stream as over a whole."""
 
+import math
+
 import itsdangerous
 import pytest
 
@@ -14,6 +16,14 @@ def run_stream(signed: bytes, step: int, keys: Keys = KEYS) -> bytes:
     payload = b"".join(stream.update(signed[at : at + step]) for at in range(0, len(signed), step))
     stream.finish()
     return payload
+
+
+def test_numbers_that_are_none_in_json_are_named() -> None:
+    """Python's json writes them all the same."""
+    for value in (math.nan, -math.inf):
+        body = itsdangerous.Serializer(KEYS.current).dumps({"expected": [value]})
+        with pytest.raises(BadRequest, match=r"not JSON: (NaN|Infinity) is no number"):
+            KEYS.loads(body.encode())
 
 
 @pytest.mark.parametrize("step", [1, 7, 27, 28, 29, 1000, 10**6])

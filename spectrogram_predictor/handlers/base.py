@@ -283,6 +283,9 @@ class BaseHandler(RequestHandler):
 
     def _cut(self, why: str) -> None:
         logger.info("cutting %s after %d bytes: %s", self.request.path, self.size, why)
+        self._close()
+
+    def _close(self) -> None:
         connection = self.request.connection
         assert isinstance(connection, HTTP1Connection)
         connection.close()
@@ -293,6 +296,7 @@ class BaseHandler(RequestHandler):
         if not self._headers_written:
             raise self.failure
         self.finish()
+        self._close()
 
     @property
     def _drained(self) -> bool:
