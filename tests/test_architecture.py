@@ -84,7 +84,7 @@ WITHIN = {
         {"features"},
     ],
     "recipe": [{"schema"}, {"scaling", "segments"}, {"kinds"}, {"recipe"}, {"inputs", "default"}],
-    "worker": [{"compatibility"}, {"models"}, {"engine"}],
+    "worker": [{"compatibility"}, {"models"}, {"warmth"}, {"engine"}],
 }
 """The same for the modules of a package; its own name stands for ``__init__``."""
 

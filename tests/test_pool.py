@@ -6,7 +6,7 @@ import struct
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,13 @@ from tests.live import wait_until
 
 NOTHING = "tests.test_pool:start"
 
+HELD: list[str] = []
+"""What models a worker holds: names only."""
 
-def start(threads: int, cached_models: int) -> None:
+
+def start(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Initialise a worker that needs no TensorFlow."""
+    return HELD.copy
 
 
 def echo(value: Any) -> Any:

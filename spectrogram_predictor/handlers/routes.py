@@ -11,7 +11,7 @@ from spectrogram_predictor.handlers.models import (
     RegisterHandler,
     SweepHandler,
 )
-from spectrogram_predictor.handlers.prediction import PredictionHandler
+from spectrogram_predictor.handlers.prediction import PredictionHandler, SongHandler
 from spectrogram_predictor.handlers.service import LivezHandler, ReadyzHandler, TestHandler
 from spectrogram_predictor.handlers.uploads import SignedUploadHandler, UploadHandler
 
@@ -31,6 +31,7 @@ API: dict[str, type[RequestHandler]] = {
     r"/prediction": PredictionHandler,
     r"/models": ModelsHandler,
     r"/models/([^/]+)": ModelHandler,
+    r"/models/([^/]+)/predict": SongHandler,
 }
 UPLOAD: dict[str, type[RequestHandler]] = {
     **SHARED,
