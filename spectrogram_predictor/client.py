@@ -242,10 +242,14 @@ class Client:
         array : list of list of float
             The model's output, one row.
         """
-        body = {"model_hash": model, "ext": _extension(song), "data": _base64(song)}
-        if csv is not None:
+        if csv is None:
+            # As it is: a quarter less to send than in base64, and nothing to sign but the token.
+            answer = self._with_token(f"/models/{model}/predict", "POST", _content(song))
+        else:
+            body = {"model_hash": model, "ext": _extension(song), "data": _base64(song)}
             body["csv"] = _base64(csv.encode() if isinstance(csv, str) else csv)
-        array: list[list[float]] = self._signed("/prediction", body)["array"]
+            answer = self._signed("/prediction", body)
+        array: list[list[float]] = answer["array"]
         return array
 
     def models(self) -> list[dict[str, Any]]:
@@ -280,12 +284,13 @@ class Client:
         content = itsdangerous.Serializer(self._token).dumps(body)
         return self._request("POST", self._url + path, content=content)
 
-    def _with_token(self, path: str) -> dict[str, Any]:
+    def _with_token(self, path: str, method: str = "GET", content: bytes | None = None) -> dict[str, Any]:
         serializer = itsdangerous.URLSafeTimedSerializer(
             self._token, salt=_REQUEST_SALT, signer_kwargs={"digest_method": hashlib.sha256}
         )
-        token = serializer.dumps({"method": "GET", "path": path})
-        return self._request("GET", self._url + path, headers={"Authorization": f"Bearer {token}"})
+        token = serializer.dumps({"method": method, "path": path})
+        headers = {"Authorization": f"Bearer {token}"}
+        return self._request(method, self._url + path, headers=headers, content=content)
 
     def _request(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
         try:
@@ -343,7 +348,11 @@ def _golden(golden: Golden) -> dict[str, Any]:
 
 def _base64(content: Path | str | bytes) -> str:
     """Return a file's content, or bytes, as base64."""
-    return base64.b64encode(content if isinstance(content, bytes) else Path(content).read_bytes()).decode()
+    return base64.b64encode(_content(content)).decode()
+
+
+def _content(song: Path | str | bytes) -> bytes:
+    return song if isinstance(song, bytes) else Path(song).read_bytes()
 
 
 def _extension(song: Path | str | bytes) -> str:

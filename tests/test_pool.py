@@ -79,6 +79,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
     monkeypatch.setenv("SIGNING_TOKEN_PREVIOUS", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     pool = WorkerPool(PredictionSettings(workers=2, timeout_s=2.0), NOTHING)
+    wait_until(lambda: len(pool.pids) == 2)
     yield pool
     pool.shutdown(cancel_futures=True)
 
@@ -115,7 +116,6 @@ def test_a_worker_that_dies_takes_one_call_with_it(pool: WorkerPool, caplog: pyt
 
 def test_a_worker_that_died_idle_costs_nothing(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """The next calls go elsewhere or wait for the new one."""
-    wait_until(lambda: len(pool.pids) == 2)
     killed = pool.pids
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
@@ -135,7 +135,6 @@ def test_a_call_that_takes_too_long_is_ended(pool: WorkerPool, caplog: pytest.Lo
 
 def test_a_worker_that_does_not_read_is_replaced(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """A call counts from its first byte: what a stopped process is sent would wait for it for ever."""
-    wait_until(lambda: len(pool.pids) == 2)
     stopped = pool.pids
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -159,7 +158,6 @@ def test_half_an_answer_is_none(pool: WorkerPool, caplog: pytest.LogCaptureFixtu
 
 def test_a_call_that_one_worker_is_out_of_service_for_goes_to_another(pool: WorkerPool) -> None:
     """However busy that one is, and however idle the other; what all refuse is refused."""
-    wait_until(lambda: len(pool.pids) == 2)
     out, other = pool.pids
     futures = [pool.submit(refuse_in, [out], 0.05) for _ in range(20)]
     assert {future.result(60) for future in futures} == {other}
@@ -171,7 +169,6 @@ def test_a_call_that_one_worker_is_out_of_service_for_goes_to_another(pool: Work
 
 def test_a_call_that_waits_for_another_worker_ends_with_the_pool(pool: WorkerPool) -> None:
     """It is not left without an answer."""
-    wait_until(lambda: len(pool.pids) == 2)
     out, _ = pool.pids
     busy = [pool.submit(refuse_in, [out], 600)]
     wait_until(lambda: busy[0].running())
@@ -218,7 +215,6 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No room for another process now is no reason to do without it for ever."""
-    wait_until(lambda: len(pool.pids) == 2)
     monkeypatch.setattr("spectrogram_predictor.pool.sys.executable", "/nonexistent")
     killed = pool.pids
     for pid in killed:
@@ -232,7 +228,6 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
 
 def test_shutdown_leaves_no_process(pool: WorkerPool) -> None:
     """Not even a busy one."""
-    wait_until(lambda: len(pool.pids) == 2)
     pids = pool.pids
     pool.submit(sleep, 600)
     pool.shutdown(cancel_futures=True)
