@@ -68,6 +68,28 @@ def answer_half() -> None:
     time.sleep(600)
 
 
+def hold(model: str) -> int:
+    HELD.append(model)
+    return os.getpid()
+
+
+def holds(model: str) -> tuple[int, bool]:
+    return os.getpid(), model in HELD
+
+
+GROWN: list[bytes] = []
+
+
+def grow(count: int) -> int:
+    GROWN.append(os.urandom(2**20) * count)
+    return os.getpid()
+
+
+def hold_large(model: str) -> int:
+    grow(300)
+    return hold(model)
+
+
 def secrets() -> list[str]:
     return [name for name in os.environ if name.startswith(("SIGNING_TOKEN", "AWS_"))]
 
@@ -234,3 +256,55 @@ def test_shutdown_leaves_no_process(pool: WorkerPool) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     with pytest.raises(RuntimeError):
         pool.submit(echo, 1)
+
+
+@pytest.fixture
+def lone(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
+    """A pool of one worker, which may take 200 MiB."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    pool = WorkerPool(PredictionSettings(workers=1, worker_memory_bytes=200 * 2**20), NOTHING)
+    wait_until(lambda: len(pool.pids) == 1)
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def test_a_worker_that_has_grown_is_replaced_without_a_gap(lone: WorkerPool) -> None:
+    """It goes on until another holds what it held, and then is gone with its memory."""
+    load = (hold, "a")
+    old = lone.submit_about("a", load, hold, "a").result(60)
+    assert lone.submit_about("a", load, holds, "a").result(60) == [old, True]
+    assert lone.submit(grow, 300).result(60) == old
+    answers = [[old, True]]
+    while answers[-1][0] == old:
+        answers.append(lone.submit_about("a", load, holds, "a").result(60))
+    assert len(answers) > 10, "it answered while the other one started"
+    assert all(held for _, held in answers)
+    wait_until(lambda: not Path(f"/proc/{old}").exists())
+
+
+def test_a_worker_that_needs_what_it_takes_is_not_replaced(lone: WorkerPool) -> None:
+    """Another one in its place would take as much."""
+    old = lone.submit_about("a", (hold_large, "a"), hold_large, "a").result(60)
+    assert [lone.submit(os.getpid).result(60) for _ in range(20)] == [old] * 20
+    assert lone.pids == [old]
+
+
+def test_a_worker_in_the_place_of_one_that_died_holds_what_that_held(
+    lone: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before it is given work; but for what it died of."""
+    for model in ("a", "b"):
+        old = lone.submit_about(model, (hold, model), hold, model).result(60)
+    with pytest.raises(WorkerLost):
+        lone.submit_about("b", (hold, "b"), die).result(60)
+    new, held = lone.submit(holds, "a").result(60)
+    assert new != old
+    assert held
+    assert lone.submit(holds, "b").result(60) == [new, False]
+    caplog.clear()
+
+
+def test_every_worker_is_made_to_hold_a_model(pool: WorkerPool) -> None:
+    """Once each."""
+    futures = pool.spread("a", (hold, "a"))
+    assert {future.result(60) for future in futures} == set(pool.pids)
