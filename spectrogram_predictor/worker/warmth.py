@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_NICE = 10
+_NICE = 5
 _ANY = 128
 """Size of a model's axis that takes any."""
 
