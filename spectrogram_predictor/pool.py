@@ -30,7 +30,13 @@ from spectrogram_predictor import errors, logs
 from spectrogram_predictor.backlog import Backlog, Call, Seat
 from spectrogram_predictor.channel import Channel, Inbox
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, OutOfService, SpectrogramPredictorError, WorkerLost
+from spectrogram_predictor.errors import (
+    DeadlineExceeded,
+    OutOfService,
+    SpectrogramPredictorError,
+    TooSlow,
+    WorkerLost,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +95,7 @@ class WorkerPool(Executor):
         """Queue a call; its result must be JSON.
 
         The future raises what the call raised if that is one of ours, `WorkerLost` if the worker died in the
-        call, `DeadlineExceeded` if it took too long and was ended. A call that raises `OutOfService` is given to
+        call, `TooSlow` if it took too long and was ended. A call that raises `OutOfService` is given to
         the other workers, before it is that.
         """
         return self._put(_pack((fn, args, kwargs)))
@@ -215,7 +221,8 @@ class WorkerPool(Executor):
 
     def _leave_to_others(self, call: Call) -> bool:
         """Put a call back for workers that have not refused it; False if there are none."""
-        if self._closing.is_set() or not any(call.may_go_to(seat) for seat in self._backlog.seats):
+        # One that is still starting is one of them: it may be the only one that can answer.
+        if self._closing.is_set() or all(seat.pid in call.refused_by for seat in self._backlog.seats):
             return False
         self._backlog.put(call)
         return True
@@ -306,7 +313,12 @@ class _Worker:
     @property
     def alive(self) -> bool:
         """Whether it can be given work."""
-        return self._ready and self._process.poll() is None
+        return self._ready and self.running
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, which may still be starting."""
+        return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
         self._exchange((), START_TIMEOUT_S)
@@ -356,7 +368,7 @@ class _Worker:
             (answer,) = self._channel.receive(MAX_ANSWER_BYTES, deadline)
             return json.loads(answer)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
+            raise TooSlow(f"it took its worker longer than {timeout_s:g} s") from error
         except (EOFError, OSError, ValueError) as error:
             raise WorkerLost("the worker process ended, please send it again") from error
 

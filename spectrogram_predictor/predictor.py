@@ -18,6 +18,7 @@ from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import (
     DeadlineExceeded,
     ModelNotFound,
+    OutOfService,
     QueueFull,
     SpectrogramPredictorError,
     StorageUnavailable,
@@ -100,6 +101,7 @@ class Predictor:
         self._waiting = 0
         self._known: dict[str, tuple[float, _Known]] = {}
         self._forgotten = 0
+        self._out_of_service: dict[str, str] = {}
         self._warming = False
         self._answered_at = 0.0
         self._interval_s = 0.0
@@ -179,27 +181,39 @@ class Predictor:
         known = await self._look_up(sha256)
         self.check_room()
         try:
-            array = await self._run(known.model, _predict, song, csv)
+            array = await self._run(self._settings.timeout_s, known.model, _predict, song, csv)
+        except OutOfService as error:
+            self._out_of_service[sha256] = error.message
+            raise
         except (ModelNotFound, StorageUnavailable):
             # The model's file, or a golden's, may have left this machine: look again.
             self.forget(sha256)
             raise
+        self._out_of_service.pop(sha256, None)
         return Answer(array, sha256, known.recipe, known.labels)
+
+    def out_of_service(self, sha256: str) -> str | None:
+        """Return why no worker answered for a model when it was last asked about, if that is how it was."""
+        return self._out_of_service.get(sha256)
 
     async def inspect(self, key: str, registration: Registration, format: str) -> dict[str, Any]:  # noqa: A002
         """Load the model at a storage key, under a registration, and return what it is; see `engine.inspect`.
+
+        It waits for a worker for as long as they have other work: that says nothing of the model.
 
         Raises
         ------
         UnsupportedMedia, Unprocessable
             It cannot be served.
+        TooSlow
+            By itself it took longer than ``prediction.timeout_s``.
         """
         path = await self._backend.fetch(key, registration.sha256)
         if path is None:
             raise ModelNotFound("the file is gone")
         terms = await self._registry.terms(registration)
         model = _Model(path, registration.sha256, format, terms)
-        description: dict[str, Any] = await self._run(model, _inspect, loads=True)
+        description: dict[str, Any] = await self._run(None, model, _inspect, loads=True)
         return description
 
     def forget(self, sha256: str) -> None:
@@ -236,9 +250,10 @@ class Predictor:
             del self._known[next(iter(self._known))]
         self._known[sha256] = until, known
 
-    async def _run(self, one: _Model, fn: Callable[..., Any], *args: Any, loads: bool = False) -> Any:
+    async def _run(
+        self, timeout_s: float | None, one: _Model, fn: Callable[..., Any], *args: Any, loads: bool = False
+    ) -> Any:
         """Do something with a model in a worker: preferably in one that holds it."""
-        timeout_s = self._settings.timeout_s
         self._waiting += 1
         began = time.monotonic()
         try:

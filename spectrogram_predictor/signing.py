@@ -1,8 +1,7 @@
-"""Signatures and tokens made from SIGNING_TOKEN.
+"""Signatures made from SIGNING_TOKEN.
 
 The formats are itsdangerous's own: ``Signer`` for uploads and ``Serializer`` for JSON bodies, with default
-settings, as clients have always made them; ``URLSafeTimedSerializer`` for the tokens of added routes. This module
-never sees where bytes come from or go to.
+settings, as clients have always made them. This module never sees where bytes come from or go to.
 """
 
 import functools
@@ -10,7 +9,6 @@ import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any, Self
 
 import itsdangerous
@@ -21,11 +19,6 @@ from spectrogram_predictor.errors import BadRequest, BadSignature, ConfigError, 
 
 SHORT_TOKEN = 16
 """A SIGNING_TOKEN with fewer characters is accepted with a warning."""
-
-REQUEST_TOKEN_AGE_S = 300
-"""How long a request token is good for [s]."""
-
-_REQUEST_SALT = b"spectrogram-predictor.request"
 
 
 @dataclass(frozen=True)
@@ -104,38 +97,6 @@ class Keys:
     def _body_signer(self) -> itsdangerous.Signer:
         return self.serializer().make_signer()
 
-    def request_token(self, method: str, path: str) -> str:
-        """Return a bearer token that is good for one method and path, for a short time."""
-        return self._request_serializer().dumps({"method": method, "path": path})
-
-    def check_request_token(self, token: str, method: str, path: str) -> None:
-        """Accept a token made by `request_token` with the same arguments.
-
-        Raises
-        ------
-        NotSigned
-            The token cannot be read.
-        BadSignature
-            It is not one of ours, has expired, or was made for another request.
-        """
-        try:
-            value = self._request_serializer().loads(token, max_age=REQUEST_TOKEN_AGE_S)
-        except itsdangerous.SignatureExpired as error:
-            raise BadSignature(f"the token has expired: it is good for {REQUEST_TOKEN_AGE_S} s") from error
-        except itsdangerous.BadData as error:
-            if token.count(".") < 2:
-                raise NotSigned("the token cannot be read") from error
-            raise BadSignature("the token's signature does not match") from error
-        if value != {"method": method, "path": path}:
-            raise BadSignature("the token was made for another request")
-
-    def _request_serializer(self) -> itsdangerous.URLSafeTimedSerializer:
-        return itsdangerous.URLSafeTimedSerializer(
-            [*self.previous, self.current],
-            salt=_REQUEST_SALT,
-            signer_kwargs={"digest_method": sha256},
-        )
-
 
 def parse_object(payload: bytes | memoryview) -> dict[str, Any]:
     """Return the JSON object that was signed.
@@ -148,7 +109,10 @@ def parse_object(payload: bytes | memoryview) -> dict[str, Any]:
     try:
         value = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise BadRequest("the signed body is not JSON") from error
+        # Python writes what JSON does not know.
+        text = bytes(payload)
+        named = next((f": {name.decode()} is no number" for name in (b"NaN", b"Infinity") if name in text), "")
+        raise BadRequest(f"the signed body is not JSON{named}") from error
     if not isinstance(value, dict):
         raise BadRequest(f"the signed body must be a JSON object, not {type(value).__name__}")
     return value

@@ -13,6 +13,7 @@ import pytest
 from spectrogram_predictor.errors import BadRequest
 from spectrogram_predictor.handlers import prediction
 from spectrogram_predictor.signing import Keys
+from spectrogram_predictor.tokens import Tokens
 from tests.conftest import TOKEN, b64, sha256, wav
 from tests.live import Live, wait_until
 
@@ -20,10 +21,14 @@ KEYS = Keys(TOKEN)
 DIGEST = "a" * 64
 
 
-def ask(live: Live, digest: str, song: bytes, token: str | None = None) -> httpx.Response:
+def token(method: str, path: str, secret: str = TOKEN) -> str:
+    return Tokens(Keys(secret), None).make(method, path)  # type: ignore[arg-type]  # what is made is not stored
+
+
+def ask(live: Live, digest: str, song: bytes, shown: str | None = None) -> httpx.Response:
     """Send a song as it is."""
     path = f"/models/{digest}/predict"
-    bearer = KEYS.request_token("POST", path) if token is None else token
+    bearer = shown or token("POST", path)
     return live.http.post(live.url + path, content=song, headers={"Authorization": f"Bearer {bearer}"})
 
 
@@ -51,9 +56,9 @@ def test_a_song_needs_a_token_made_for_it(live: Live, digest: str, song: bytes) 
     """Not one of another path or method, nor none."""
     path = f"/models/{digest}/predict"
     assert live.http.post(live.url + path, content=song).status_code == 401
-    for token in (KEYS.request_token("GET", path), KEYS.request_token("POST", f"/models/{DIGEST}/predict")):
-        assert ask(live, digest, song, token).status_code == 403
-    assert ask(live, digest, song, Keys("another").request_token("POST", path)).status_code == 403
+    for shown in (token("GET", path), token("POST", f"/models/{DIGEST}/predict")):
+        assert ask(live, digest, song, shown).status_code == 403
+    assert ask(live, digest, song, token("POST", path, "another")).status_code == 403
 
 
 def test_what_is_wrong_with_a_song_is_said(live: Live, digest: str, song: bytes) -> None:
@@ -117,14 +122,16 @@ def test_a_full_queue_is_said_before_the_body(make_live: Callable[..., Live], pi
         digest = client.publish(picture_model)["hash"]
     (worker,) = live.worker_pids()
     path = f"/models/{digest}/predict"
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEYS.request_token('POST', path)}\r\n"
-    stopped = Stopped(worker)
-    with stopped, live.connect() as busy:
-        busy.sendall(f"{head}Content-Length: 4\r\n\r\nsong".encode())
+
+    def head() -> str:
+        return f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token('POST', path)}\r\n"
+
+    with Stopped(worker), live.connect() as busy:
+        busy.sendall(f"{head()}Content-Length: 4\r\n\r\nsong".encode())
 
         def shed() -> str:
             with live.connect() as late:
-                late.sendall(f"{head}Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n".encode())
+                late.sendall(f"{head()}Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n".encode())
                 return late.recv(65536).decode()
 
         answer = wait_until(lambda: found if (found := shed()).startswith("HTTP/1.1 429") else None)
@@ -158,12 +165,12 @@ def test_what_nobody_waits_for_is_not_computed(make_live: Callable[..., Live], p
     (worker,) = live.worker_pids()
     path = f"/models/{digest}/predict"
     long = wav(600.0)
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEYS.request_token('POST', path)}\r\n"
-    request = f"{head}Content-Length: {len(long)}\r\n\r\n".encode() + long
+    lengths = f"Content-Length: {len(long)}\r\n\r\n"
     with Stopped(worker):
         clients = [live.connect() for _ in range(6)]
         for client in clients:
-            client.sendall(request)
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token('POST', path)}\r\n"
+            client.sendall(f"{head}{lengths}".encode() + long)
         for client in clients:
             client.close()
     spent = cpu_s(worker)

@@ -12,7 +12,7 @@ from benchmarks.peers import kernel
 class Predict(litserve.LitAPI):
     """One of two processes that answer."""
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's
         """Load the model."""
         self._predict = kernel.load()
 

@@ -1,7 +1,6 @@
 """The two ways to ask about a song: signed JSON with everything in base64, or the song as it is."""
 
 import asyncio
-import binascii
 import re
 import secrets
 from collections.abc import Mapping
@@ -12,13 +11,13 @@ import orjson
 import pybase64
 
 from spectrogram_predictor.errors import BadRequest
+from spectrogram_predictor.fields import base64, check_extension
 from spectrogram_predictor.handlers.base import SignedBodyHandler
 from spectrogram_predictor.predictor import Answer
 from spectrogram_predictor.registry import parse_sha256
 from spectrogram_predictor.signing import Keys, parse_object
 
 _AT_ONCE_BYTES = 2**21
-_EXTENSION = re.compile(r"\.?[A-Za-z0-9]{0,16}")
 
 _SONG = re.compile(rb'[{,\s]"data"\s*:\s*"')
 _HERE = secrets.token_hex(16).encode()
@@ -40,7 +39,7 @@ class PredictingHandler(SignedBodyHandler):
 
     _task: asyncio.Task[Answer] | None = None
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         """Refuse before the body what would be refused after it."""
         self.services.predictor.check_room()
 
@@ -85,11 +84,6 @@ class PredictionHandler(PredictingHandler):
 class SongHandler(PredictingHandler):
     """POST /models/<sha256>/predict, with a token: the body is the song."""
 
-    def begin(self) -> None:
-        """Check the token before the body."""
-        self.check_token()
-        super().begin()
-
     async def post(self, sha256: str) -> None:
         """Answer with labels and digests."""
         await self.ask(parse_sha256(sha256), self.take_body(), None, detail=True)
@@ -107,15 +101,14 @@ def parse(keys: Keys, body: bytes) -> Question:
     """
     payload = keys.unsign(body)
     fields = _without_song(body, len(payload)) or parse_object(payload)
-    sha256 = parse_sha256(_text(fields, "model_hash"), "model_hash")
-    if not _EXTENSION.fullmatch(_text(fields, "ext")):
-        raise BadRequest("ext must be a file extension of letters and digits, such as wav")
-    csv = _base64(fields, "csv") if fields.get("csv") is not None else None
+    sha256 = parse_sha256(_field(fields, "model_hash"), "model_hash")
+    check_extension(_field(fields, "ext"), "the field ext")
+    csv = base64(fields["csv"], "the field csv") if fields.get("csv") is not None else None
     detail = fields.get("detail", False)
     if not isinstance(detail, bool):
         raise BadRequest("the field detail must be true or false")
-    song = fields["data"] if isinstance(fields.get("data"), bytes) else _base64(fields, "data")
-    return Question(sha256, song, csv, detail)
+    song = _field(fields, "data")
+    return Question(sha256, song if isinstance(song, bytes) else base64(song, "the field data"), csv, detail)
 
 
 def _without_song(body: bytes, end: int) -> dict[str, Any] | None:
@@ -139,20 +132,7 @@ def _without_song(body: bytes, end: int) -> dict[str, Any] | None:
     return {**fields, "data": song} if isinstance(fields, dict) and fields.get("data") == _HERE.decode() else None
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def _field(fields: Mapping[str, Any], name: str) -> object:
     if name not in fields:
         raise BadRequest(f"the field {name} is missing")
-    if not isinstance(fields[name], str):
-        raise BadRequest(f"the field {name} must be a string")
-    return str(fields[name])
-
-
-def _base64(fields: Mapping[str, Any], name: str) -> bytes:
-    text = _text(fields, name)
-    if "\n" in text:
-        # Many tools break the lines of base64.
-        text = "".join(text.split())
-    try:
-        return pybase64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"the field {name} is not base64") from error
+    return fields[name]

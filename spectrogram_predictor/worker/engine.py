@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import (
     BadRequest,
     ModelNotFound,
     OutOfService,
+    SpectrogramPredictorError,
     StorageUnavailable,
     TooLarge,
+    Unavailable,
     Unprocessable,
     UnsupportedMedia,
 )
@@ -54,16 +57,8 @@ class _Served:
     used: float = field(default_factory=time.monotonic)
 
 
-class _Budget:
-    """The processor's time from now on: on a busy machine, a golden takes longer and is no other."""
-
-    def __init__(self, max_s: float) -> None:
-        self._max_s = max_s
-        self._began_s = time.process_time()
-
-    def check(self) -> None:
-        if time.process_time() - self._began_s > self._max_s:
-            raise Unprocessable(f"the goldens take longer than {self._max_s:g} s: send fewer, or shorter songs")
+class _Failed(Unavailable):
+    """A golden could not be predicted, for a reason that is nobody's fault that is known."""
 
 
 _cached_models = 1
@@ -121,7 +116,7 @@ def _held() -> list[str]:
 
 
 def inspect(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
-    """Load a model, predict its goldens, and say what it is.
+    """Check a model's file, load it, predict its goldens, and say what it is.
 
     Returns
     -------
@@ -133,7 +128,7 @@ def inspect(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any
     UnsupportedMedia, Unprocessable
         It cannot be served, or does not answer its goldens as it must.
     ModelNotFound, Unavailable
-        It cannot be read now.
+        It cannot be read now, or a golden fails in a way that nobody foresaw.
     """
     return warmth.patiently(_describe, path, sha256, format, terms)
 
@@ -167,17 +162,14 @@ def predict(path: Path, sha256: str, format: str, terms: Terms, song: bytes, csv
     return array
 
 
-def _answer(
-    model: models.Model, recipe: Recipe | None, song: bytes, csv: bytes | None, budget: _Budget | None = None
-) -> NDArray[Any]:
+def _answer(model: models.Model, recipe: Recipe | None, song: bytes, csv: bytes | None) -> NDArray[Any]:
     if recipe is None:
         return model(default.inputs(model.shapes, song, csv))
     arrays = recipe.arrange(recipe.inputs(song, csv), model.inputs)
     outputs = []
     for start in range(0, len(arrays[0]), MAX_BATCH):
         outputs.append(model([array[start : start + MAX_BATCH] for array in arrays]))
-        if budget:
-            budget.check()
+        budget.check()
     return recipe.combine(np.concatenate(outputs))
 
 
@@ -185,9 +177,12 @@ def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, A
     served, keep = _models.pop(sha256, None), True
     if served is None:
         keep = _make_room(_verified(path, sha256), _IN_USE_S)
-        served = _load(path, sha256, format)
+        served = _load(path, sha256, format, terms)
     try:
-        served.recipe = _prove(served.model, sha256, terms, _Budget(MAX_GOLDEN_S))
+        with budget.limited(
+            MAX_GOLDEN_S, f"the goldens take longer than {MAX_GOLDEN_S:g} s: send fewer, or shorter songs"
+        ):
+            served.recipe = _prove(served.model, sha256, terms)
         served.terms = terms
         if keep:
             # It is going to be asked.
@@ -207,14 +202,14 @@ def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # n
     served = _models.pop(sha256, None)
     if served is None:
         _make_room(_verified(path, sha256))
-        served = _load(path, sha256, format)
+        served = _load(path, sha256, format, terms)
     served.used = time.monotonic()
     # Kept before it has proved itself: what it needs for that may be away now.
     _models[sha256] = served
     if served.terms is None or served.terms.registration != terms.registration:
         try:
             served.recipe = _prove(served.model, sha256, terms)
-        except Unprocessable as error:
+        except (Unprocessable, _Failed) as error:
             raise _withdraw(sha256, terms, error.message) from error
         served.terms = terms
         _withdrawn.pop(sha256, None)
@@ -229,7 +224,7 @@ def _withdraw(sha256: str, terms: Terms, reason: str) -> OutOfService:
     return OutOfService(message)
 
 
-def _prove(model: models.Model, sha256: str, terms: Terms, budget: _Budget | None = None) -> Recipe | None:
+def _prove(model: models.Model, sha256: str, terms: Terms) -> Recipe | None:
     """Check that a model can be served under these terms, and return their recipe.
 
     The model's first calls, which are slow, are made here.
@@ -244,17 +239,24 @@ def _prove(model: models.Model, sha256: str, terms: Terms, budget: _Budget | Non
         song = _content(terms, golden.song)
         csv = _content(terms, golden.csv) if golden.csv else None
         try:
-            golden.check(_answer(model, recipe, song, csv, budget), registration.names)
-            if budget:
-                budget.check()
+            golden.check(_answer(model, recipe, song, csv), registration.names)
+            budget.check()
         except _UNFIT as error:
             raise Unprocessable(f"golden {number}: {error.message}") from error
+        except SpectrogramPredictorError:
+            raise
+        except Exception as error:
+            models.raise_if_passing(error)
+            logger.exception("golden %d of %s failed", number, sha256)
+            raise _Failed(f"golden {number} cannot be predicted: {models.public(error)}") from error
     return recipe
 
 
-def _load(path: Path, sha256: str, format: str) -> _Served:  # noqa: A002
+def _load(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # noqa: A002
     began = time.monotonic()
-    model = models.load(path, format)
+    # At every load: what was promoted before there was this gate, or under another, has not been through it.
+    allow_custom = Registration.from_json(terms.registration, sha256).allow_custom
+    model = models.load(path, format, allow_custom=allow_custom)
     warmth.warm_model(model)
     logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
     return _Served(model, path.stat().st_size)
