@@ -134,7 +134,7 @@ def _give_way() -> None:
     """Let others go first: whoever waits for an answer waits for less than a large upload does."""
     if sys.platform == "linux":
         # There it holds for the thread, not for the process.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.nice(NICENESS)
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:
