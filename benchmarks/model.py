@@ -1,4 +1,4 @@
-"""Models with random weights, as in the document or small: ``python -m benchmarks.model PATH two|picture|small``."""
+"""Models with random weights, the document's or small: ``python -m benchmarks.model PATH two|picture|small``."""
 
 import sys
 from pathlib import Path
