@@ -160,7 +160,7 @@ def words() -> Any:
 def test_a_model_of_words_is_refused_by_the_name_of_its_layer(tmp_path: Path) -> None:
     """When it is promoted, not at every prediction; should one be called, then that says no."""
     words().save(tmp_path / "words.keras")
-    with pytest.raises(UnsupportedMedia, match="the layer 'text_vectorization' .* reads a vocabulary"):
+    with pytest.raises(UnsupportedMedia, match=r"the layer 'text_vectorization' .* reads a vocabulary"):
         load(tmp_path / "words.keras")
     with pytest.raises(Unprocessable, match="cannot be called"):
         models.Model(words())([np.zeros((1, 1), np.float32)])
