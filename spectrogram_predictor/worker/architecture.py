@@ -14,6 +14,7 @@ from spectrogram_predictor.worker import catalog
 from spectrogram_predictor.worker.compatibility import called, code, foreign, uses
 
 MAX_BYTES = 4 * 2**20
+MAX_ITEMS = 250_000
 MAX_DEPTH = 120
 """Most lists and mappings in each other; a model in a model takes four or five."""
 
@@ -45,6 +46,8 @@ def parse(text: bytes) -> Any:
     """
     if len(text) > MAX_BYTES:
         raise UnsupportedMedia(f"the model's configuration has {len(text)} bytes; the most is {MAX_BYTES}")
+    if sum(text.count(mark) for mark in (b",", b"[", b"{")) > MAX_ITEMS:
+        raise UnsupportedMedia(f"the model's configuration has more than {MAX_ITEMS} items")
     try:
         return json.loads(text.decode(), object_pairs_hook=_mapping)
     except RecursionError as error:

@@ -83,6 +83,61 @@ def sizes() -> Iterator[Animal]:
         ),
         (2, 2, 1),
     )
+    yield from of_config(
+        "an input of one number for all",
+        weights,
+        lambda dialect, trap: dialect.sequential(
+            dialect.layer("Dense", "big", units=10**4, input_dim=10**9), name="odd"
+        ),
+    )
+    yield from of_config(
+        "an input that is said in another way",
+        weights,
+        lambda dialect, trap: dialect.sequential(
+            dialect.layer("InputLayer", "in", shape=[10**9]),
+            dialect.layer("Dense", "big", units=10**4),
+            name="odd",
+        ),
+    )
+    yield from of_config(
+        "a model that is built for more than it is given",
+        weights,
+        lambda dialect, trap: dialect.sequential(
+            dialect.layer("Dense", "big", units=10**4), name="odd", build_config={"input_shape": [None, 10**9]}
+        ),
+    )
+    yield from of_config(
+        "a sequence that looks like a graph",
+        weights,
+        lambda dialect, trap: {
+            **dialect.sequential(),
+            "config": {
+                "name": "odd",
+                "layers": [dialect.input(10**6), dialect.layer("Dense", "big", units=10**6)],
+                "input_layers": [],
+                "output_layers": [],
+            },
+        },
+    )
+    yield from of_config(
+        "no windows at all",
+        numbers,
+        lambda dialect, trap: dialect.sequential(
+            dialect.layer("InputLayer", "in", batch_shape=[0, 4]),
+            dialect.layer("RepeatVector", n=10**9),
+            name="odd",
+        ),
+    )
+    yield from of_config(
+        "two directions of two sizes",
+        weights,
+        lambda dialect, trap: dialect.layer(
+            "Bidirectional",
+            layer=dialect.layer("LSTM", "one", units=1),
+            backward_layer=dialect.layer("LSTM", "two", units=10**6),
+        ),
+        (4, 4),
+    )
     yield from of_config("models that call models", "calls its layers more than", _calls)
     yield from of_config("one object of two sizes", "shares an object with another", _shared)
 
@@ -107,6 +162,7 @@ def _shared(dialect: Dialect, trap: Trap) -> Any:
 def texts() -> Iterator[Animal]:
     """Yield configurations that are too much to read."""
     deep = '{"class_name":"Sequential","config":{"name":"m","layers":' + "[" * 90_000 + "]" * 90_000 + "}}"
+    many = '{"class_name":"Sequential","config":{"name":"m","layers":[' + "[]," * 1_300_000 + "[]]}}"
     wide = '{"class_name":"Sequential","config":{"name":"m","layers":[' + "[]," * 2_000_000 + "[]]}}"
     twice = '{"class_name":"Sequential","class_name":"Lambda","config":{}}'
     digits = '{"class_name":"Sequential","config":{"name":"m","layers":[' + "9" * 6000 + "]}}"
@@ -114,6 +170,7 @@ def texts() -> Iterator[Animal]:
         ("deep", deep, "lists and mappings deep"),
         ("fairly deep", deep.replace("[" * 89_800, "").replace("]" * 89_800, ""), "lists and mappings deep"),
         ("wide", wide, "has [0-9]+ bytes; the most is"),
+        ("of many items", many, "has more than 250000 items"),
         ("said twice", twice, "says one thing twice"),
         ("digits", digits, "is not JSON"),
         ("a list", "[]", "^not a Keras model"),
