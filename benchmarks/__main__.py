@@ -4,11 +4,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import bucket, fairness, features, kernel, prediction, upload
+from benchmarks import bucket, fairness, features, gate, kernel, prediction, upload
 from benchmarks.table import Row, show
 from spectrogram_predictor.certificates import make_self_signed
 
-_CHOICES = ("upload", "memory", "crowd", "fairness", "bucket", "prediction", "features", "kernel")
+_CHOICES = ("upload", "memory", "crowd", "fairness", "bucket", "prediction", "features", "kernel", "gate")
 
 
 def main() -> None:
@@ -41,6 +41,8 @@ def main() -> None:
             rows += features.compare(folder, rounds)
         if options.only in (None, "kernel"):
             rows += kernel.compare(folder, rounds)
+        if options.only in (None, "gate"):
+            rows += gate.compare(folder, rounds)
     show(rows)
 
 
