@@ -15,9 +15,10 @@ MAX_DEPTH = 32
 """As numpy's."""
 
 _MAX_TENSORS = 1000
+_MAX_HELD = 10_000
 _MAX_NAME = 1000
 _MAX_SIZE = 2**62
-_FORMS = ({"result"}, {"error", "message"}, {"bug"})
+_FORMS = ({"result", "held"}, {"error", "message", "held"}, {"bug", "held"})
 _NUMBERS = {float, int, bool}
 _TENSOR = {"name", "shape", "dtype"}
 
@@ -28,7 +29,7 @@ def parse(data: bytes) -> dict[str, Any]:
     Returns
     -------
     answer : dict
-        ``result``; or ``error`` and ``message``, texts; or ``bug``, a text.
+        ``held``, a list of texts, and ``result``; or ``error`` and ``message``, texts; or ``bug``, a text.
 
     Raises
     ------
@@ -40,7 +41,11 @@ def parse(data: bytes) -> dict[str, Any]:
     answer = orjson.loads(data)
     if not isinstance(answer, dict) or set(answer) not in _FORMS:
         raise ValueError("a worker's answer is none")
-    if "result" not in answer and not all(isinstance(text, str) for text in answer.values()):
+    held = answer["held"]
+    if not isinstance(held, list) or not all(map(_is_name, held)) or len(held) > _MAX_HELD:
+        raise ValueError("a worker holds what is no model")
+    texts = [answer[key] for key in ("error", "message", "bug") if key in answer]
+    if not all(isinstance(text, str) for text in texts):
         raise ValueError("a worker's error is not a text")
     return answer
 
@@ -82,8 +87,13 @@ def _is_tensor(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and set(value) == _TENSOR
-        and all(isinstance(value[key], str) and len(value[key]) <= _MAX_NAME for key in ("name", "dtype"))
+        and _is_name(value["name"])
+        and _is_name(value["dtype"])
         and isinstance(value["shape"], list)
         and len(value["shape"]) <= MAX_DEPTH
         and all(size is None or (type(size) is int and 0 <= size <= _MAX_SIZE) for size in value["shape"])
     )
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _MAX_NAME

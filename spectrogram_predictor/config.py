@@ -34,7 +34,15 @@ class ServerSettings:
     api_port: int = _option(8443, "port of the API; 0 takes a free one", minimum=0, maximum=_MAX_PORT)
     upload_port: int = _option(4443, "port of the uploads; 0 takes a free one", minimum=0, maximum=_MAX_PORT)
     certs: str = _option("certs", "folder with server.crt and server.key; renewals are picked up")
+    max_connections: int = _option(4096, "connections that may be open at the same time, on each port", minimum=1)
+    max_connections_per_client: int = _option(
+        256, "the same from one address (an IPv6 network of 64 bits); 0 for no limit", minimum=0
+    )
     max_body_bytes: int = _option(64 * 2**20, "largest signed JSON body", minimum=1)
+    requests_per_s: float = _option(2000.0, "requests taken a second, of all clients; 0 for no limit", minimum=0)
+    client_requests_per_s: float = _option(
+        500.0, "the same for one address; behind a proxy, all clients have the proxy's", minimum=0
+    )
     drain_timeout_s: float = _option(30.0, "how long SIGTERM waits for requests under way", minimum=0)
 
 
@@ -69,6 +77,12 @@ class UploadSettings:
 
     max_bytes: int = _option(16 * 2**30, "largest model file", minimum=1)
     max_concurrent: int = _option(32, "uploads received at the same time", minimum=1)
+    max_concurrent_per_client: int = _option(
+        8, "the same from one address (an IPv6 network of 64 bits); 0 for no limit", minimum=0
+    )
+    max_unregistered_bytes: int = _option(
+        64 * 2**30, "of files that nobody has registered, while they arrive and until they are swept", minimum=1
+    )
     stall_timeout_s: float = _option(60.0, "a request body that sends nothing for so long is cut", minimum=0.1)
     min_bytes_per_s: int = _option(1024, "a request body slower on average is cut; 0 for no limit", minimum=0)
 
@@ -83,7 +97,12 @@ class PredictionSettings:
     queue: int = _option(64, "predictions that may wait; more are answered 429", minimum=1)
     timeout_s: float = _option(60.0, "a prediction that takes longer is answered 503", minimum=0.1)
     cached_models: int = _option(4, "models kept loaded in each worker", minimum=1)
-    memory_bytes: int = _option(0, "memory that each worker may take; 0 for half of the machine's", minimum=0)
+    worker_memory_bytes: int = _option(
+        2 * 2**30, "a worker that has grown to more is replaced once another is ready", minimum=2**29
+    )
+    memory_limit_bytes: int = _option(
+        0, "private memory that no worker gets more of; 0 for half of the machine's", minimum=0
+    )
 
 
 @dataclass(frozen=True)

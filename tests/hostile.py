@@ -10,14 +10,16 @@ import struct
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spectrogram_predictor import logs
+from spectrogram_predictor.channel import Channel, Inbox
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.pool import WorkerPool, _Channel
+from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.worker import engine, models, seccomp
 from spectrogram_predictor.worker.kernel import forbid_tracing, prctl, syscall
 from tests.live import wait_until
@@ -52,10 +54,10 @@ def write_model(path: Path, code: str) -> None:
     keras.Model(inputs, keras.layers.Lambda(function, output_shape=(2,))(inputs)).save(path)
 
 
-def start(threads: int, cached_models: int) -> None:
+def start(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Set a worker up as the engine does, without what keeps Keras from running a model's code."""
-    engine.start(threads, cached_models)
     builtins.unguarded = True  # type: ignore[attr-defined]
+    return engine.start(threads, cached_models, memory_bytes)
 
 
 def run(path: Path) -> str:
@@ -70,7 +72,7 @@ def run(path: Path) -> str:
 
 def answer_raw(data: bytes) -> None:
     """Answer the server with these bytes, whatever they are."""
-    channel = _Channel(socket.socket(fileno=os.dup(int(sys.argv[1]))))
+    channel = Channel(socket.socket(fileno=os.dup(int(sys.argv[1]))), Inbox())
     channel.send([data])
     time.sleep(600)
 
@@ -98,7 +100,7 @@ def hide_landlock() -> None:
 def main(how: str, *paths: str) -> None:
     """Run models and print their outcomes: ``bare``, or in a pool, or in a pool on a kernel without Landlock."""
     if how == "bare":
-        start(1, 1)
+        start(1, 1, 2**31)
         print(json.dumps([run(Path(path)) for path in paths]))
         return
     if how == "no-landlock":

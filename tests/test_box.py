@@ -279,7 +279,7 @@ def test_threads_do_not_get_out(attack: Callable[..., str]) -> None:
 
 def test_memory_has_a_limit(make_pool: Callable[..., WorkerPool], attack: Callable[..., str]) -> None:
     """Of its own, shared, and of threads; the worker goes on, and is the first to go where memory runs out."""
-    small = make_pool(memory_bytes=2**31)
+    small = make_pool(memory_limit_bytes=2**31)
     assert attack("len(bytearray(2**31))", on=small) == "MemoryError"
     assert attack("len(mmap.mmap(-1, 2**36))", on=small) == "ENOMEM"
     assert attack("import numpy; return numpy.zeros(2**40).shape", on=small) == "MemoryError"

@@ -8,7 +8,6 @@ the scratch folder and the environment, and watches from outside (see `warden`).
 import os
 import platform
 import resource
-import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ _LEAST_MEMORY_BYTES = 2**30
 _MAPPED_BYTES = 2**34
 """What is mapped beside private memory: libraries, and what the C library keeps in reserve for each thread."""
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITIES_3 = 0x20080522
@@ -74,8 +72,6 @@ class Box:
         """
         if sys.platform != "linux":
             return [f"workers are boxed on Linux only, not on {sys.platform}"]
-        # A model that never returns does not outlive the server.
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         missing = _tried("the kernel does not end workers first when memory runs out", _go_first)
         _limit(self.memory_bytes or _half_of_memory())
         missing += _tried("workers keep the server's capabilities", _drop_capabilities)

@@ -39,7 +39,7 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "tkill": (200, 130), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "pidfd_send_signal": (424, 424),
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
     "process_madvise": (440, 440), "process_mrelease": (448, 448), "migrate_pages": (256, 238),
-    "move_pages": (279, 239), "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setaffinity": (203, 122),
+    "move_pages": (279, 239), "ioprio_set": (251, 30), "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274), "sched_setparam": (142, 118), "sched_setscheduler": (144, 119),
     # memory that no limit counts, or that others can see
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "shmat": (30, 196),
@@ -73,6 +73,7 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 LIMITED: dict[str, tuple[int, int]] = {
     "kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
     "prlimit64": (302, 261), "clone": (56, 220), "clone3": (435, 435), "fcntl": (72, 25), "ioctl": (16, 29),
+    "setpriority": (141, 140),
 }
 """Those of which it depends."""
 # fmt: on
@@ -147,6 +148,7 @@ def _instructions(column: int, architecture: int, pid: int) -> Iterable[_Instruc
         "prlimit64": _only_if(0, _Code.IF_EQUAL, [0, pid]),
         "fcntl": _only_if_not(1, _FCNTL_OWNERS),
         "ioctl": _only_if_not(1, _IOCTL_OTHERS),
+        "setpriority": _only_if_zeros(0, 1),
         **dict.fromkeys(_SIGNALS, _only_if(0, _Code.IF_EQUAL, [pid])),
     }
     for name, both in LIMITED.items():
@@ -168,6 +170,17 @@ def _only_if(argument: int, test: _Code, values: Sequence[int]) -> list[_Instruc
 def _only_if_not(argument: int, values: Sequence[int]) -> list[_Instruction]:
     tests = [(_Code.IF_EQUAL, len(values) - number, 0, value) for number, value in enumerate(values)]
     return [_argument(argument), *tests, (_Code.RETURN, 0, 0, _ALLOW), (_Code.RETURN, 0, 0, _REFUSE | EPERM)]
+
+
+def _only_if_zeros(first: int, second: int) -> list[_Instruction]:
+    return [
+        _argument(first),
+        (_Code.IF_EQUAL, 0, 2, 0),
+        _argument(second),
+        (_Code.IF_EQUAL, 1, 0, 0),
+        (_Code.RETURN, 0, 0, _REFUSE | EPERM),
+        (_Code.RETURN, 0, 0, _ALLOW),
+    ]
 
 
 def _argument(number: int) -> _Instruction:
