@@ -3,13 +3,10 @@
 import builtins
 import errno
 import json
-import os
 import platform
-import socket
 import struct
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from spectrogram_predictor import logs
-from spectrogram_predictor.channel import Channel, Inbox
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.worker import engine, models, seccomp
@@ -68,24 +64,6 @@ def run(path: Path) -> str:
     assert np.asarray(answer).tolist() == [[0.0, 0.0]]
     outcome: str = builtins.outcome  # type: ignore[attr-defined]
     return outcome
-
-
-def answer_raw(data: bytes) -> None:
-    """Answer the server with these bytes, whatever they are."""
-    channel = Channel(socket.socket(fileno=os.dup(int(sys.argv[1]))), Inbox())
-    channel.send([data])
-    time.sleep(600)
-
-
-def answer(value: Any, *_: Any) -> Any:
-    """Answer with this value."""
-    return value
-
-
-def shout(lines: list[str]) -> None:
-    """Say lines on stderr, past all logging."""
-    for line in lines:
-        os.write(2, f"{line}\n".encode())
 
 
 def hide_landlock() -> None:

@@ -23,7 +23,7 @@ from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import DeadlineExceeded, WorkerLost
 from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.worker import landlock, seccomp
-from tests import hostile
+from tests import hostile, unruly
 from tests.live import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,8 +104,8 @@ def make_pool(folder: Path) -> Iterator[Callable[..., WorkerPool]]:
     """Make pools whose workers run whatever is in a model file."""
     pools: list[WorkerPool] = []
 
-    def make(**settings: Any) -> WorkerPool:
-        pools.append(WorkerPool(PredictionSettings(workers=1, **settings), "tests.hostile:start", [folder]))
+    def make(initializer: str = "tests.hostile:start", **settings: Any) -> WorkerPool:
+        pools.append(WorkerPool(PredictionSettings(workers=1, **settings), initializer, [folder]))
         return pools[-1]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -122,6 +122,12 @@ def make_pool(folder: Path) -> Iterator[Callable[..., WorkerPool]]:
 def pool(make_pool: Callable[..., WorkerPool]) -> WorkerPool:
     """A pool that many tests share."""
     return make_pool()
+
+
+@pytest.fixture(scope="module")
+def light_pool(make_pool: Callable[..., WorkerPool]) -> WorkerPool:
+    """A pool without TensorFlow, which starts in a second."""
+    return make_pool("tests.test_pool:start", timeout_s=3.0)
 
 
 @pytest.fixture
@@ -371,24 +377,22 @@ def test_a_worker_that_shouts_waits(
     make_pool: Callable[..., WorkerPool], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log takes a quarter of a megabyte at once and little more a second; the call has its deadline."""
-    pool = make_pool(timeout_s=3.0)
-    wait_until(lambda: pool.ready)
+    wait_until(lambda: light_pool.ready)
     with caplog.at_level(logging.INFO), pytest.raises(DeadlineExceeded):
-        pool.submit(hostile.shout, ["x" * 1000] * 10_000).result(60)
+        light_pool.submit(unruly.shout, ["x" * 1000] * 10_000).result(60)
     said = sum(len(record.getMessage()) for record in caplog.records)
     assert 200_000 < said < 500_000
-    pool.shutdown(cancel_futures=True)
     caplog.clear()
 
 
-def test_what_a_worker_says_is_marked(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_worker_says_is_marked(light_pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """It cannot be taken for what the server says, nor steer a terminal."""
-    wait_until(lambda: pool.ready)
-    (pid,) = pool.pids
+    wait_until(lambda: light_pool.ready)
+    (pid,) = light_pool.pids
     forged = json.dumps({"level": "error", "logger": "spectrogram_predictor.app", "message": "stopped\n\x1b[2J"})
     with caplog.at_level(logging.INFO):
-        pool.submit(
-            hostile.shout, [forged, "plain \x1b[2J", '{"level": {}, "logger": [], "message": [1]}']
+        light_pool.submit(
+            unruly.shout, [forged, "plain \x1b[2J", '{"level": {}, "logger": [], "message": [1]}']
         ).result(60)
         wait_until(lambda: "[1]" in caplog.text)
     said = [record.getMessage() for record in caplog.records]
@@ -403,26 +407,29 @@ def test_what_a_worker_says_is_marked(pool: WorkerPool, caplog: pytest.LogCaptur
         b"",
         b"[]",
         b"1",
-        b'{"result": NaN}',
-        b'{"result": 1e999}',
-        b'{"result": 1, "error": "bad_request"}',
-        b'{"error": 1, "message": "x"}',
-        b'{"error": "bad_request", "message": ["x"]}',
-        b'{"error": "bad_request"}',
-        b'{"bug": {}}',
-        b'{"result": ' + b"[" * 100_000,
-        b'{"result": [' + b"[]," * 1_000_000 + b"1]}",
-        b'{"result": [' + b"1," * 5_000_000 + b"1]}",
+        b'{"result": 1}',
+        b'{"held": [], "result": NaN}',
+        b'{"held": [], "result": 1e999}',
+        b'{"held": [], "result": 1, "error": "bad_request"}',
+        b'{"held": [], "error": 1, "message": "x"}',
+        b'{"held": [], "error": "bad_request", "message": ["x"]}',
+        b'{"held": [], "error": "bad_request"}',
+        b'{"held": [], "bug": {}}',
+        b'{"held": [1], "result": 1}',
+        b'{"held": "x", "result": 1}',
+        b'{"held": [], "result": ' + b"[" * 100_000,
+        b'{"held": [], "result": [' + b"[]," * 1_000_000 + b"1]}",
+        b'{"held": [], "result": [' + b"1," * 5_000_000 + b"1]}",
         b"\xff",
     ],
-    ids=lambda data: repr(data[:24]),
+    ids=lambda data: repr(data[:48]),
 )
-def test_nonsense_is_no_answer(data: bytes, pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+def test_nonsense_is_no_answer(data: bytes, light_pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """The worker that answers so is ended."""
-    wait_until(lambda: pool.ready)
-    (pid,) = pool.pids
+    wait_until(lambda: light_pool.ready)
+    (pid,) = light_pool.pids
     with pytest.raises(WorkerLost):
-        pool.submit(hostile.answer_raw, data).result(60)
+        light_pool.submit(unruly.answer_raw, data).result(60)
     assert not Path(f"/proc/{pid}").exists()
     caplog.clear()
 
