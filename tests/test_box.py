@@ -373,9 +373,7 @@ def test_scratch_goes_with_its_worker(
     caplog.clear()
 
 
-def test_a_worker_that_shouts_waits(
-    make_pool: Callable[..., WorkerPool], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_worker_that_shouts_waits(light_pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """The log takes a quarter of a megabyte at once and little more a second; the call has its deadline."""
     wait_until(lambda: light_pool.ready)
     with caplog.at_level(logging.INFO), pytest.raises(DeadlineExceeded):
