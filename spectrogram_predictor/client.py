@@ -270,12 +270,19 @@ class Client:
             The model's output, one row. With `detail` a dict: ``array``, ``labels``, and the SHA-256 of ``model``
             and ``recipe`` (None if there is none) under which it was answered.
         """
-        body: dict[str, Any] = {"model_hash": model, "ext": _extension(song), "data": _base64(song)}
-        if csv is not None:
+        if csv is None:
+            # As it is: a quarter less to send than in base64, and nothing to sign but the token.
+            path = f"/models/{model}/predict"
+            answer = self._request(
+                "POST", self._url + path, content=_content(song), headers=self._bearer("POST", path)
+            )
+        else:
+            body = {"model_hash": model, "ext": _extension(song), "data": _base64(song), "detail": True}
             body["csv"] = _base64(csv.encode() if isinstance(csv, str) else csv)
+            answer = self._signed("/prediction", body)
         if detail:
-            return self._signed("/prediction", {**body, "detail": True})
-        array: list[list[float]] = self._signed("/prediction", body)["array"]
+            return answer
+        array: list[list[float]] = answer["array"]
         return array
 
     def models(self) -> list[dict[str, Any]]:
@@ -390,7 +397,11 @@ def _golden(golden: Golden) -> dict[str, Any]:
 
 def _base64(content: Path | str | bytes) -> str:
     """Return a file's content, or bytes, as base64."""
-    return base64.b64encode(content if isinstance(content, bytes) else Path(content).read_bytes()).decode()
+    return base64.b64encode(_content(content)).decode()
+
+
+def _content(song: Path | str | bytes) -> bytes:
+    return song if isinstance(song, bytes) else Path(song).read_bytes()
 
 
 def _extension(song: Path | str | bytes) -> str:

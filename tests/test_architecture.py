@@ -99,6 +99,7 @@ WITHIN = {
         {"footprint"},
         {"gate"},
         {"models"},
+        {"warmth"},
         {"engine"},
     ],
 }
