@@ -20,7 +20,7 @@ import pytest
 
 from spectrogram_predictor.client import Client as OurClient
 from tests.backends.s3 import S3Server
-from tests.conftest import TOKEN, sha256
+from tests.conftest import TOKEN, padded, sha256
 from tests.link import Link, link
 from tests.live import Live, wait_until
 from tests.tus import bearer
@@ -100,15 +100,10 @@ def make_client(tmp_path: Path) -> Callable[[str, Live], Client]:
     return make
 
 
-@pytest.fixture(scope="session")
-def big_model(models_folder: Path, two_input_model: Path) -> Path:
-    """A real model, and a lot that nobody looks at behind it."""
-    path = models_folder / "big.h5"
-    with path.open("wb") as file:
-        file.write(two_input_model.read_bytes())
-        for number in range(SIZE // MIB):
-            file.write(random.Random(number).randbytes(MIB))
-    return path
+@pytest.fixture
+def big_model(two_input_model: Path, tmp_path: Path) -> Path:
+    """A real model, and a lot that no layer has a use for in its file."""
+    return padded(two_input_model, tmp_path / "big.h5", SIZE)
 
 
 @pytest.fixture
@@ -121,15 +116,6 @@ def register(live: Live, path: Path, **labels: Any) -> str:
     digest = sha256(path)
     assert live.post_signed("/registermodelhash", {"hash": digest}).is_success
     return digest
-
-
-def copy_of(path: Path, folder: Path) -> Path:
-    """Return the same model as a file of its own, which the server does not have."""
-    target = folder / f"{random.randrange(10**9)}.h5"
-    shutil.copyfile(path, target)
-    with target.open("ab") as file:
-        file.write(os.urandom(16))
-    return target
 
 
 def served(live: Live, digest: str) -> dict[str, Any]:
@@ -151,18 +137,16 @@ def test_a_link_that_breaks_again_and_again(
     linked: Link,
     make_client: Callable[[str, Live], Client],
     big_model: Path,
-    tmp_path: Path,
     name: str,
     say: Callable[[str], None],
 ) -> None:
     """The model arrives with its digest; what is sent again is less than 2 %, and a part for each cut."""
     client = make_client(name, live)
-    path = copy_of(big_model, tmp_path)
-    digest = register(live, path)
-    size = path.stat().st_size
+    digest = register(live, big_model)
+    size = big_model.stat().st_size
     linked.break_at([random.Random(name + str(number)).randrange(size) for number in range(CUTS)])
     began = time.monotonic()
-    sent = client.send(linked.url, path)
+    sent = client.send(linked.url, big_model)
     assert sent.code == 0, sent.output
     assert linked.cuts == []
     assert served(live, digest)["state"] == "promoted"
@@ -179,23 +163,21 @@ def test_a_server_that_is_killed_again_and_again(
     make_live: Callable[..., Live],
     make_client: Callable[[str, Live], Client],
     big_model: Path,
-    tmp_path: Path,
     name: str,
     say: Callable[[str], None],
 ) -> None:
     """With -9, in the middle of the upload, and started again: what was there is not sent again."""
     live = make_live()
     client = make_client(name, live)
-    path = copy_of(big_model, tmp_path)
-    digest = register(live, path)
-    size = path.stat().st_size
+    digest = register(live, big_model)
+    size = big_model.stat().st_size
     turns = random.Random(name)
     marks = sorted(turns.randrange(size // 20, size * 19 // 20) for _ in range(KILLS))
     began = time.monotonic()
     with link(live.upload_url) as linked:
         # Slow enough for the kills to come in between.
         linked.bytes_per_s = size / (30 if LONG else 6)
-        process = client.start(linked.url, path)
+        process = client.start(linked.url, big_model)
         reader: list[str] = []
         reading = threading.Thread(target=lambda: reader.append(process.communicate()[0]))
         reading.start()
@@ -242,21 +224,19 @@ def test_two_servers_by_turns(
     pair: tuple[Live, Live],
     make_client: Callable[[str, Live], Client],
     big_model: Path,
-    tmp_path: Path,
     name: str,
     say: Callable[[str], None],
 ) -> None:
     """Each time the link breaks, the other one of two that share a bucket goes on."""
     a, b = pair
     client = make_client(name, a)
-    path = copy_of(big_model, tmp_path)
-    digest = register(a, path)
-    size = path.stat().st_size
+    digest = register(a, big_model)
+    size = big_model.stat().st_size
     began = time.monotonic()
     with link(a.upload_url) as linked:
         linked.others = [b.upload_url]
         linked.break_at([random.Random(name + str(number)).randrange(size) for number in range(KILLS)])
-        sent = client.send(linked.url, path)
+        sent = client.send(linked.url, big_model)
         assert sent.code == 0, sent.output
         assert linked.cuts == []
         again = linked.sent - size
@@ -281,7 +261,7 @@ def test_a_slow_link_may_take_its_time(
 ) -> None:
     """Longer than any limit there is, as long as something comes."""
     live = make_live(uploads__stall_timeout_s=60.0 if LONG else 3.0)
-    path = copy_of(two_input_model, tmp_path)
+    path = padded(two_input_model, tmp_path / "model.h5", 2**17)
     digest = register(live, path)
     with link(live.upload_url) as linked:
         linked.piece_bytes = 1024
@@ -300,15 +280,12 @@ def test_a_slow_link_may_take_its_time(
     say(f"a slow link: {path.stat().st_size / 1024:.0f} KiB by {route} in {took_s:.0f} s")
 
 
-def test_a_connection_that_hangs_is_given_up_by_the_client(
-    live: Live, linked: Link, big_model: Path, tmp_path: Path
-) -> None:
+def test_a_connection_that_hangs_is_given_up_by_the_client(live: Live, linked: Link, big_model: Path) -> None:
     """Nothing comes back any more: after its time the client asks over another one, and goes on."""
-    path = copy_of(big_model, tmp_path)
-    digest = register(live, path)
-    linked.break_at([path.stat().st_size // 3, path.stat().st_size // 2], ["stall"])
+    digest = register(live, big_model)
+    linked.break_at([big_model.stat().st_size // 3, big_model.stat().st_size // 2], ["stall"])
     with OurClient(live.url, linked.url, live.token, verify=live.cacert, timeout_s=2.0) as client:
-        client.upload(path)
+        client.upload(big_model)
     assert linked.cuts == []
     assert linked.connections >= 3
     assert served(live, digest)["state"] == "promoted"
