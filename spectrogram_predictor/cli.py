@@ -4,8 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +128,20 @@ def _add_terms(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--labels", type=lambda text: text.split(","), metavar="A,B,...", help="names of the outputs"
     )
+    for name, nothing in (("recipe", {}), ("golden", []), ("labels", [])):
+        command.add_argument(
+            f"--no-{name}",
+            dest=name,
+            action="store_const",
+            const=nothing,
+            help="take away what was registered before",
+        )
+    command.add_argument(
+        "--allow-custom",
+        action="store_true",
+        default=None,
+        help="run the Python code in the model's layers of class Lambda on the server: for your own files only",
+    )
 
 
 def _golden(text: str) -> tuple[Path, Path]:
@@ -138,15 +151,17 @@ def _golden(text: str) -> tuple[Path, Path]:
     return Path(song), Path(answer)
 
 
-def _terms(options: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """Return recipe, goldens and labels as the client takes them; None for what is not mentioned."""
-    recipe = options.recipe
-    if recipe and Path(recipe).is_file():
-        recipe = Path(recipe)
+def _terms(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is registered of a model as the client takes it; None for what is not mentioned."""
     golden = options.golden and [
         (song, _expected(answer), _row(options.csv, song)) for song, answer in options.golden
     ]
-    return recipe, golden, options.labels
+    return {
+        "recipe": options.recipe,
+        "golden": golden,
+        "labels": options.labels,
+        "allow_custom": options.allow_custom,
+    }
 
 
 def _row(csv: Path | None, song: Path) -> str | None:
@@ -230,19 +245,19 @@ def _certs(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    with _client(options) as client, _progress(options.model.name) as progress:
-        state = client.publish(options.model, *_terms(options), progress=progress)
+    with _client(options) as client:
+        state = client.publish(options.model, **_terms(options))
     print(state["hash"])
 
 
 def _register(options: argparse.Namespace) -> None:
     with _client(options) as client:
-        print(client.register(options.model, *_terms(options)))
+        print(client.register(options.model, **_terms(options)))
 
 
 def _upload(options: argparse.Namespace) -> None:
-    with _client(options) as client, _progress(options.model.name) as progress:
-        client.upload(options.model, progress)
+    with _client(options) as client:
+        client.upload(options.model)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -357,36 +372,14 @@ def _seen(song: Path, fields: dict[str, Any]) -> Any:
     return np.squeeze(array, -1).astype(np.uint8) if array.shape[-1] == 1 else array.astype(np.uint8)
 
 
-@contextmanager
-def _progress(name: str) -> Iterator[Any]:
-    """Show a bar on a terminal, a line on a pipe."""
-    if not sys.stderr.isatty():
-        yield None
-        print(f"uploaded {name}", file=sys.stderr)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.progress import TransferSpeedColumn as SpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        SpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(name, total=None)
-        yield lambda sent, total: bars.update(task, completed=sent, total=total)
-
-
 def _table(*columns: str) -> Any:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # A hash that is folded cannot be copied.
+        table.add_column(column, overflow="fold", no_wrap=column == "hash")
     return table
 
 

@@ -39,6 +39,10 @@ class ServerSettings:
         256, "the same from one address (an IPv6 network of 64 bits); 0 for no limit", minimum=0
     )
     max_body_bytes: int = _option(64 * 2**20, "largest signed JSON body", minimum=1)
+    requests_per_s: float = _option(2000.0, "requests taken a second, of all clients; 0 for no limit", minimum=0)
+    client_requests_per_s: float = _option(
+        500.0, "the same for one address; behind a proxy, all clients have the proxy's", minimum=0
+    )
     drain_timeout_s: float = _option(30.0, "how long SIGTERM waits for requests under way", minimum=0)
 
 
@@ -93,6 +97,9 @@ class PredictionSettings:
     queue: int = _option(64, "predictions that may wait; more are answered 429", minimum=1)
     timeout_s: float = _option(60.0, "a prediction that takes longer is answered 503", minimum=0.1)
     cached_models: int = _option(4, "models kept loaded in each worker", minimum=1)
+    worker_memory_bytes: int = _option(
+        2 * 2**30, "a worker that has grown to more is replaced once another is ready", minimum=2**29
+    )
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ A registration is one signed request, kept as one object; it survives restarts a
 same storage. This module never touches a model's bytes.
 """
 
+import functools
+import hashlib
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +27,7 @@ logger = logging.getLogger(__name__)
 MAX_LABELS = 10_000
 MAX_LABEL_LENGTH = 200
 
-_KEYS = {"hash", "labels", "recipe", "golden"}
+_KEYS = {"hash", "labels", "recipe", "golden", "allow_custom"}
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -55,12 +58,15 @@ class Registration:
         How a song becomes the model's inputs.
     golden : tuple of Golden
         Songs whose answers are known.
+    allow_custom : bool
+        Whether the model's layers of class Lambda may run the Python code in them.
     """
 
     sha256: str
     labels: tuple[str, ...] = ()
     recipe: Recipe | None = None
     golden: tuple[Golden, ...] = ()
+    allow_custom: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,6 +80,8 @@ class Registration:
             fields["recipe"] = self.recipe.to_mapping()
         if self.golden:
             fields["golden"] = [asdict(one) for one in self.golden]
+        if self.allow_custom:
+            fields["allow_custom"] = True
         return _dumps(fields)
 
     @classmethod
@@ -92,6 +100,7 @@ class Registration:
                 _parse_labels(fields["labels"]),
                 Recipe.from_json(fields["recipe"]) if "recipe" in fields else None,
                 tuple(Golden.from_json(one) for one in fields.get("golden", ())),
+                fields.get("allow_custom") is True,
             )
         except (ValueError, KeyError, TypeError, BadRequest) as error:
             raise Damaged(f"the registration of {sha256} is damaged: register it again") from error
@@ -122,7 +131,7 @@ class Request:
     def parse(cls, body: Mapping[str, Any]) -> Self:
         """Check a request body ``{"hash": ..., "labels": [...], "recipe": {...}, "golden": [...]}``.
 
-        A recipe is an object, the name of one that is shipped, or null for none.
+        A recipe is an object, the name of one that is shipped, or null for none; ``allow_custom`` is a boolean.
 
         Raises
         ------
@@ -144,6 +153,8 @@ class Request:
             changes["recipe"] = _parse_recipe(body["recipe"])
         if "golden" in body:
             changes["golden"], objects = golden.parse(body["golden"])
+        if "allow_custom" in body:
+            changes["allow_custom"] = _parse_flag(body["allow_custom"])
         return cls(sha256, changes, objects)
 
     def applied_to(self, earlier: Registration | None) -> Registration:
@@ -176,6 +187,12 @@ class Terms:
     registration: bytes
     files: Mapping[str, Path] = field(default_factory=dict)
 
+    @functools.cached_property
+    def name(self) -> str:
+        """What differs between registrations that differ: the model's digest, and theirs."""
+        digest = hashlib.sha256(self.registration).hexdigest()
+        return f"{json.loads(self.registration)['sha256']}-{digest[:16]}"
+
 
 @dataclass(frozen=True)
 class ModelState:
@@ -201,6 +218,8 @@ class ModelState:
         From the registration, if it has one.
     golden : int or None
         How many goldens it is held to, if there are any.
+    allow_custom : bool or None
+        True if its layers of class Lambda may run the Python code in them.
     """
 
     sha256: str
@@ -212,6 +231,7 @@ class ModelState:
     reason: str | None = None
     recipe: Mapping[str, Any] | None = None
     golden: int | None = None
+    allow_custom: bool | None = None
 
 
 class Registry:
@@ -325,6 +345,7 @@ class Registry:
                 "labels": registration.names,
                 "recipe": recipe.to_mapping() if recipe else None,
                 "golden": len(registration.golden) or None,
+                "allow_custom": registration.allow_custom or None,
             }
         if key := await self.find_model(sha256):
             entry = await self._backend.stat(key)
@@ -367,7 +388,16 @@ def _parse_labels(value: object) -> tuple[str, ...]:
         raise BadRequest("labels must be a list of strings")
     if len(value) > MAX_LABELS or any(len(label) > MAX_LABEL_LENGTH for label in value):
         raise BadRequest(f"labels: at most {MAX_LABELS} of at most {MAX_LABEL_LENGTH} characters")
+    if len(set(value)) < len(value):
+        [(twice, _)] = Counter(value).most_common(1)
+        raise BadRequest(f"labels: {twice!r} is there twice")
     return tuple(value)
+
+
+def _parse_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise BadRequest("allow_custom must be true or false")
+    return value
 
 
 def _parse_recipe(value: object) -> Recipe | None:

@@ -14,6 +14,7 @@ from spectrogram_predictor.config import UploadSettings
 from spectrogram_predictor.errors import InsufficientStorage, TooLarge
 from spectrogram_predictor.lanes import Lanes
 from spectrogram_predictor.limits import Place, Places
+from spectrogram_predictor.partials import Partials
 from spectrogram_predictor.storage import Backend, Writer
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ class Uploads:
     digests : dict of str to str
         SHA-256 by key of what this process received and has not been promoted yet, so that the sweep need not read
         it again. Only a shortcut: the sweep hashes what is not in here.
+    partials : Partials
+        Those that can be gone on with.
     """
 
     def __init__(self, backend: Backend, settings: UploadSettings) -> None:
@@ -46,6 +49,7 @@ class Uploads:
         self._places = Places(settings.max_concurrent, settings.max_concurrent_per_client)
         self._under_way: set[Upload] = set()
         self._waiting: dict[str, int] = {}
+        self.partials = Partials(backend, self.lanes, self.digests)
 
     def slot(self, address: str) -> Place:
         """Return a place for a sender at this address.
@@ -171,7 +175,8 @@ class Upload:
         try:
             await self._writer.commit()
         except BaseException:
-            del self._uploads.digests[key]
+            # A sweep of what was there before may have forgotten it already.
+            self._uploads.digests.pop(key, None)
             raise
         self._committed = True
         self._uploads._under_way.discard(self)

@@ -35,8 +35,10 @@ def importers(*packages: str) -> set[str]:
 @pytest.mark.parametrize(
     ("packages", "allowed"),
     [
-        (("tensorflow", "keras", "h5py"), {"worker/models", "demo"}),
-        (("librosa",), {"sound/spectra"}),
+        (("tensorflow", "keras"), {"worker/models", "demo"}),
+        (("h5py",), {"worker/models", "worker/hdf5"}),
+        (("librosa",), {"sound/mel"}),
+        (("numba",), set()),
         (("soxr",), {"sound/audio"}),
         (("backends",), set()),
     ],
@@ -53,19 +55,26 @@ def test_tornado_stays_at_the_edge() -> None:
 
 
 def test_the_client_imports_nothing_of_the_server() -> None:
-    """It can be copied out."""
-    assert not {name for name in imports("spectrogram_predictor/client") if "spectrogram_predictor" in name}
+    """The two modules can be copied out."""
+    ours = {
+        module: {name for name in imports(f"spectrogram_predictor/{module}") if "spectrogram_predictor" in name}
+        for module in ("client", "transfer")
+    }
+    assert {name.rpartition(".")[0] for name in ours["client"]} == {"spectrogram_predictor.transfer"}
+    assert not ours["transfer"]
 
 
 ORDER = [
-    {"errors", "version", "lanes"},
-    {"cache", "limits"},
+    {"errors", "version", "lanes", "transfer"},
+    {"cache", "budget", "fields", "limits", "channel"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
     {"golden"},
     {"storage", "pool"},
-    {"registry", "uploads", "scrub"},
+    {"pieces", "prefix"},
+    {"partials"},
+    {"registry", "uploads", "scrub", "tokens"},
     {"promotion", "predictor", "worker"},
     {"handlers"},
     {"tls"},
@@ -78,13 +87,21 @@ ORDER = [
 
 WITHIN = {
     "sound": [
-        {"columns", "median", "pictures", "audio"},
+        {"columns", "median", "mel", "pictures", "audio"},
         {"spectra"},
         {"chroma", "hpss", "tempo"},
         {"features"},
     ],
     "recipe": [{"schema"}, {"scaling", "segments"}, {"kinds"}, {"recipe"}, {"inputs", "default"}],
-    "worker": [{"compatibility"}, {"models"}, {"engine"}],
+    "worker": [
+        {"compatibility", "catalog", "archive", "hdf5", "shapes"},
+        {"layers", "operations", "architecture"},
+        {"footprint"},
+        {"gate"},
+        {"models"},
+        {"warmth"},
+        {"engine"},
+    ],
 }
 """The same for the modules of a package; its own name stands for ``__init__``."""
 

@@ -157,13 +157,23 @@ def words() -> Any:
     return keras.Model(text, keras.layers.TextVectorization(vocabulary=["la", "oh"], output_mode="count")(text))
 
 
-def test_a_model_of_words_is_refused_by_the_name_of_its_input(tmp_path: Path) -> None:
+def test_a_model_of_words_is_refused_by_the_name_of_its_layer(tmp_path: Path) -> None:
     """When it is promoted, not at every prediction; should one be called, then that says no."""
     words().save(tmp_path / "words.keras")
-    with pytest.raises(Unprocessable, match="'lyrics' is of type string"):
+    with pytest.raises(UnsupportedMedia, match=r"the layer 'text_vectorization' .* reads a vocabulary"):
         load(tmp_path / "words.keras")
     with pytest.raises(Unprocessable, match="cannot be called"):
         models.Model(words())([np.zeros((1, 1), np.float32)])
+
+
+def test_a_model_that_takes_no_numbers_is_refused_by_the_name_of_its_input(tmp_path: Path) -> None:
+    """Whatever it does with them."""
+    import keras
+
+    text = keras.layers.Input((1,), dtype="string", name="lyrics")
+    keras.Model(text, keras.layers.Hashing(9)(text)).save(tmp_path / "words.keras")
+    with pytest.raises(Unprocessable, match="'lyrics' is of type string"):
+        load(tmp_path / "words.keras")
 
 
 def test_a_model_that_answers_no_numbers_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,14 +21,18 @@ from spectrogram_predictor.errors import (
     QueueFull,
     SpectrogramPredictorError,
     TooLarge,
+    TooManyRequests,
     Unavailable,
 )
+from spectrogram_predictor.handlers.policy import Access, Operation, Route
 from spectrogram_predictor.handlers.watchdog import Watchdog
+from spectrogram_predictor.limits import Rates
 from spectrogram_predictor.predictor import Predictor
 from spectrogram_predictor.promotion import Promoter
 from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.signing import Keys
 from spectrogram_predictor.storage import Backend
+from spectrogram_predictor.tokens import Tokens
 from spectrogram_predictor.uploads import Uploads
 
 logger = logging.getLogger(__name__)
@@ -45,6 +50,13 @@ MAX_HELD_BODIES = 8
 """How many bodies of the largest size all requests together may hold in memory."""
 
 _SMALL_BYTES = 64 * 2**10
+_SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @dataclass
@@ -65,6 +77,8 @@ class Services:
 
     settings: Settings
     keys: Keys
+    tokens: Tokens
+    rates: Rates
     backend: Backend
     registry: Registry
     uploads: Uploads
@@ -92,9 +106,10 @@ class BaseHandler(RequestHandler):
         Why the request is refused.
     """
 
-    def initialize(self, services: Services) -> None:
+    def initialize(self, services: Services, route: Route) -> None:
         """Take what the handler works with."""
         self.services = services
+        self.operation: Operation | None = route.operations.get(self.request.method or "")
         self.size = 0
         self.failure: SpectrogramPredictorError | None = None
         self._received: list[bytes | bytearray] = []
@@ -106,9 +121,10 @@ class BaseHandler(RequestHandler):
         self.services.in_flight.add(self)
 
     def set_default_headers(self) -> None:
-        """Leave the server's make and version to itself."""
+        """Leave the server's make and version to itself, and browsers nothing to make of an answer."""
         self.set_header("Server", "spectrogram-predictor")
-        self.set_header("X-Content-Type-Options", "nosniff")
+        for name, value in _SECURITY_HEADERS.items():
+            self.set_header(name, value)
 
     @property
     def max_bytes(self) -> int:
@@ -127,6 +143,7 @@ class BaseHandler(RequestHandler):
             self.check_route()
             if self.length > self.max_bytes:
                 raise self._too_large()
+            await self.check_access()
             await self.begin()
         except SpectrogramPredictorError as error:
             self.refuse(error)
@@ -134,13 +151,32 @@ class BaseHandler(RequestHandler):
             self._watchdog.wait()
 
     def check_route(self) -> None:
-        """Refuse work while draining, and methods that are none of the route's."""
+        """Refuse work while draining, more than the rates allow, and methods that are none of the route's."""
         if self.services.draining:
             self._closing = True
             raise Unavailable("the server is going down, try again")
-        method = getattr(type(self), (self.request.method or "").lower())
-        if method is RequestHandler._unimplemented_method:
+        wait_s = self.services.rates.take(self.request.remote_ip or "")
+        if wait_s:
+            raise TooManyRequests("too many requests, slow down", retry_after_s=math.ceil(wait_s))
+        if self.operation is None:
             raise MethodNotAllowed("the route does not take this method")
+
+    async def check_access(self) -> None:
+        """Accept a bearer token for this request, if the operation asks for one.
+
+        Raises
+        ------
+        NotSigned, BadSignature
+            There is none, or it is no good.
+        """
+        if self.operation is None or self.operation.access is not Access.TOKEN:
+            return
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise NotSigned("this needs Authorization: Bearer <token>, made from SIGNING_TOKEN")
+        nonce = self.services.tokens.check(token.strip(), self.request.method or "", self.request.path)
+        if self.operation.once:
+            await self.services.tokens.claim(nonce)
 
     async def begin(self) -> None:
         """Decide more from the headers; for handlers to override."""
@@ -201,19 +237,6 @@ class BaseHandler(RequestHandler):
         """Finish with compact JSON: scripts compare the bytes."""
         self.set_header("Content-Type", "application/json; charset=UTF-8")
         self.finish(dumps(value))
-
-    def check_token(self) -> None:
-        """Accept a bearer token made for this method and path.
-
-        Raises
-        ------
-        NotSigned, BadSignature
-            There is none, or it is no good.
-        """
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise NotSigned("this needs Authorization: Bearer <token>, made from SIGNING_TOKEN")
-        self.services.keys.check_request_token(token.strip(), self.request.method or "", self.request.path)
 
     async def in_thread(self, function: Any, *args: Any) -> Any:
         """Run CPU work beside the event loop."""

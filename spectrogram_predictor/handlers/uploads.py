@@ -15,6 +15,7 @@ from spectrogram_predictor.errors import (
     UnsupportedMedia,
 )
 from spectrogram_predictor.handlers.base import BaseHandler, Services
+from spectrogram_predictor.handlers.policy import Route
 from spectrogram_predictor.registry import Registration, parse_sha256
 from spectrogram_predictor.signing import SignedStream
 from spectrogram_predictor.uploads import Upload
@@ -40,9 +41,9 @@ class UploadHandler(BaseHandler):
 
     max_files: ClassVar[int] = 12
 
-    def initialize(self, services: Services) -> None:
+    def initialize(self, services: Services, route: Route) -> None:
         """Take what the handler works with."""
-        super().initialize(services)
+        super().initialize(services, route)
         self._uploads: list[Upload] = []
         self._current: Upload | None = None
         self._segments = 0

@@ -5,20 +5,21 @@ says where that is. Never reads the file, and never imports TensorFlow.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _WRAPPERS = ("<class 'keras", "Error when deserializing class")
 _MISSING = re.compile(
-    r"(?:Could not locate (?:class|function)|Unknown [\w ]+:|Could not interpret [\w ]+ identifier:)"
-    r" (?:\{'class_name': )?'?([^'\s]+)"
+    r"(?:Could not locate (?:class|function)|Unknown [\w ]+:|Could not interpret [\w ]+ identifier:"
+    r"|Cannot deserialize object of type)"
+    r" (?:\{'class_name': )?['`]?([^'`\s]+)"
 )
 _LAMBDA = re.compile(r"`?Lambda`? layer whose `?function`? is a Python lambda")
 _ARGUMENT = re.compile(r"Unrecognized keyword arguments? passed to (\w+): (\{.*\})")
 _WHY = "the server runs no Python code of a model; build it from Keras's layers"
 _SHOWN = 80
 
-_Part = dict[str, Any]
+Part = Mapping[str, Any]
 """Whatever has a ``class_name`` and a ``config``: a model, a layer, an initializer, a function."""
 
 
@@ -37,7 +38,7 @@ def explain(config: Any, error: BaseException) -> str | None:
         # What follows is the configuration, in which everything is mentioned.
         said = text.partition("Full object config")[0]
         if _LAMBDA.search(said):
-            return next((_code(part) for part, _ in parts if part["class_name"] == "Lambda"), None)
+            return next((code(part) for part, _ in parts if part["class_name"] == "Lambda"), None)
         if match := _MISSING.search(said):
             return _missing(match[1], parts)
         if match := _ARGUMENT.search(said):
@@ -54,9 +55,9 @@ def messages(error: BaseException) -> Iterator[str]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _parts(config: Any) -> Iterator[tuple[_Part, _Part | None]]:
+def _parts(config: Any) -> Iterator[tuple[Part, Part | None]]:
     """Yield the parts in the file's order, each with the layer that it belongs to; the model belongs to none."""
-    pending: list[tuple[Any, _Part | None]] = [(config, None)]
+    pending: list[tuple[Any, Part | None]] = [(config, None)]
     while pending:
         value, owner = pending.pop()
         if isinstance(value, list):
@@ -69,44 +70,56 @@ def _parts(config: Any) -> Iterator[tuple[_Part, _Part | None]]:
             pending.extend((value[key], owner) for key in reversed(value) if key != "compile_config")
 
 
-def _missing(name: str, parts: list[tuple[_Part, _Part | None]]) -> str | None:
+def _missing(name: str, parts: list[tuple[Part, Part | None]]) -> str | None:
     for part, owner in parts:
         if name == part["class_name"] and (owner is None or _name(part)):
-            return f"{_called(part)} is not one of Keras's own: {_WHY}"
+            return foreign(part)
         if name in (part["class_name"], part["config"]) and owner:
-            return _code(owner) if owner["class_name"] == "Lambda" else _uses(owner, name)
+            return code(owner) if owner["class_name"] == "Lambda" else uses(owner, name)
     for part, _ in parts:
         if isinstance(part["config"], dict) and ("activation", name) in part["config"].items():
-            return _uses(part, name)
+            return uses(part, name)
     return None
 
 
-def _unknown_argument(class_name: str, arguments: str, parts: list[tuple[_Part, _Part | None]]) -> str | None:
+def _unknown_argument(class_name: str, arguments: str, parts: list[tuple[Part, Part | None]]) -> str | None:
     for part, _ in parts:
         config = part["config"]
         if part["class_name"] == class_name and isinstance(config, dict):
             for name, value in config.items():
                 if f"{name!r}: {value!r}" in arguments:
-                    return f"{_called(part)} has the argument {name}={_short(value)}, which Keras 3 does not know"
+                    return f"{called(part)} has the argument {name}={_short(value)}, which Keras 3 does not know"
     return None
 
 
-def _uses(part: _Part, name: str) -> str:
-    return f"{_called(part)} uses {_short(name)}, which is not one of Keras's own: {_WHY}"
+def foreign(part: Part) -> str:
+    """Say that a layer or model is of a class that Keras does not have."""
+    return f"{called(part)} is not one of Keras's own: {_WHY}"
 
 
-def _code(part: _Part) -> str:
-    return f"{_called(part)} holds Python code, which the server does not run; use another of Keras's"
+def uses(part: Part, name: str) -> str:
+    """Say that a layer uses what Keras does not have."""
+    return f"{called(part)} uses {_short(name)}, which is not one of Keras's own: {_WHY}"
 
 
-def _called(part: _Part) -> str:
-    class_name = part["class_name"].rpartition(">")[2][:_SHOWN]
+def code(part: Part) -> str:
+    """Say that a layer holds code."""
+    return f"{called(part)} holds Python code, which the server does not run; use another of Keras's"
+
+
+def called(part: Part) -> str:
+    """Return what a part of a model is called: the layer's name and class."""
+    class_name = part.get("class_name")
+    if not isinstance(class_name, str):
+        return "the model"
+    class_name = class_name.rpartition(">")[2][:_SHOWN]
     name = _name(part)
     return f"the layer {_short(name)} of class {class_name}" if name else f"the model's class {class_name}"
 
 
-def _name(part: _Part) -> str | None:
-    name = part["config"].get("name") if isinstance(part["config"], dict) else None
+def _name(part: Part) -> str | None:
+    config = part.get("config")
+    name = config.get("name") if isinstance(config, dict) else None
     return name if isinstance(name, str) else None
 
 

@@ -27,7 +27,7 @@ from spectrogram_predictor.errors import (
     Unprocessable,
     UnsupportedMedia,
 )
-from spectrogram_predictor.worker import compatibility
+from spectrogram_predictor.worker import compatibility, gate
 
 Shape = tuple[int | None, ...]
 
@@ -87,7 +87,8 @@ class Model:
             packed = tensors[0] if sequential else keras.tree.pack_sequence_as(model.input, list(tensors))
             return keras.tree.flatten(model(packed, training=False))[0]
 
-        self._function = tf.function(call, input_signature=signature)
+        # Looking for the function that fits takes longer than to compute a small model.
+        self._function = tf.function(call, input_signature=signature).get_concrete_function()
 
     @property
     def shapes(self) -> list[Shape]:
@@ -116,7 +117,7 @@ class Model:
             tensors = [tf.constant(array, item["dtype"]) for array, item in zip(inputs, self.inputs, strict=True)]
             output: NDArray[Any] = self._function(*tensors).numpy()
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, TypeError, ValueError) as error:
-            raise Unprocessable(f"the model cannot be called on these inputs: {_public(error)}") from error
+            raise Unprocessable(f"the model cannot be called on these inputs: {public(error)}") from error
         if not np.isfinite(output).all():
             raise Unprocessable("the model's answer is not a number")
         return output
@@ -136,8 +137,8 @@ def configure(threads: int) -> None:
     tf.get_logger().handlers.clear()
 
 
-def load(path: Path, format: str) -> Model:  # noqa: A002
-    """Load a model file.
+def load(path: Path, format: str, *, allow_custom: bool = False) -> Model:  # noqa: A002
+    """Load a model file, if it is one that may be given to Keras.
 
     Parameters
     ----------
@@ -145,22 +146,25 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
         The file; its name does not matter.
     format : str
         ``"h5"`` or ``"keras"``.
+    allow_custom : bool
+        Whether its layers of class Lambda may run the Python code in them.
 
     Raises
     ------
     UnsupportedMedia
-        Keras cannot load it; where a layer is why, the message names it.
+        The gate refuses it, or Keras cannot load it; where a layer is why, the message names it.
     Unprocessable
-        It loads, but has several outputs, its shapes are not known, or its inputs and output are not numbers.
+        It is too large for its file; or it loads, but has several outputs, its shapes are not known, or its inputs
+        and output are not numbers.
     ModelNotFound, Unavailable
         There is no file, or this machine cannot read or hold it now; nothing is known of its content.
     """
     try:
-        model = _load(path, format)
+        model = _load(path, format, allow_custom)
     except SpectrogramPredictorError:
         raise
     except Exception as error:
-        _raise_if_passing(error)
+        raise_if_passing(error)
         # Keras raises every kind of exception at a file that is not what it expects.
         raise UnsupportedMedia(_explain(path, format, error)) from error
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
@@ -173,19 +177,15 @@ def load(path: Path, format: str) -> Model:  # noqa: A002
     return Model(model)
 
 
-def _load(path: Path, format: str) -> Any:  # noqa: A002
+def _load(path: Path, format: str, allow_custom: bool) -> Any:  # noqa: A002
     if not path.exists():
         raise ModelNotFound("the model's file is gone")
+    gate.check(path, format, allow_custom=allow_custom)
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         # Keras chooses the format by the name's ending.
         link = Path(folder) / f"model.{format}"
         link.symlink_to(path.absolute())
-        if format == "h5":
-            _check_hdf5(link)
-        else:
-            # Keras says of an archive which it cannot open that there is none, and not why.
-            zipfile.ZipFile(link).close()
-        return keras.models.load_model(link, compile=False, safe_mode=True)
+        return keras.models.load_model(link, compile=False, safe_mode=not allow_custom)
 
 
 def _explain(path: Path, format: str, error: Exception) -> str:  # noqa: A002
@@ -194,7 +194,7 @@ def _explain(path: Path, format: str, error: Exception) -> str:  # noqa: A002
     except Exception:
         # The file is what is wrong: what it says of itself may be too.
         found = None
-    return found or f"not a Keras model that can be loaded: {_public(error)}"
+    return found or f"not a Keras model that can be loaded: {public(error)}"
 
 
 def _config(path: Path, format: str) -> Any:  # noqa: A002
@@ -205,19 +205,13 @@ def _config(path: Path, format: str) -> Any:  # noqa: A002
         return json.loads(archive.read("config.json"))
 
 
-def _check_hdf5(path: Path) -> None:
-    with h5py.File(path, "r") as file:
-        if "model_config" not in file.attrs:
-            raise UnsupportedMedia("not a Keras model: an HDF5 file without a model in it")
-
-
 def _check_numeric(kind: str, tensor: Any) -> None:
     dtype = tf.as_dtype(tensor.dtype)
     if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
         raise Unprocessable(f"the model's {kind} {tensor.name!r} is of type {dtype.name}; numbers are needed")
 
 
-def _raise_if_passing(error: BaseException) -> None:
+def raise_if_passing(error: BaseException) -> None:
     """Raise `Unavailable` if at the bottom of an error is a fault of this machine, which may pass."""
     cause: BaseException | None = error
     while cause is not None:
@@ -246,7 +240,7 @@ def _describe(tensor: Any) -> dict[str, Any]:
     return {"name": tensor.name, "shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype)}
 
 
-def _public(error: Exception) -> str:
+def public(error: Exception) -> str:
     """Return the first line of an error, without paths; of Keras's errors around others, the one inside."""
     lines = next(compatibility.messages(error), str(error)).strip().splitlines() or [type(error).__name__]
     return re.sub(r"\S*/\S+", "…", lines[0])[:300]

@@ -1,0 +1,391 @@
+"""How many weights a model has and how many numbers it holds at a time, from its configuration alone.
+
+Follows the graph as Keras does, in both of its dialects: where a model is in another, where a layer is called
+twice, where a layer wraps another. Never imports Keras.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spectrogram_predictor.errors import Unprocessable
+from spectrogram_predictor.worker import layers, operations
+from spectrogram_predictor.worker.compatibility import called
+from spectrogram_predictor.worker.shapes import Config, Made, Shape, size
+
+MAX_CALLS = 3_000
+"""Most calls of layers in a model, those inside of others included."""
+
+OPEN = 256
+"""What stands for a size that the model leaves open; what a song makes of it is bounded elsewhere."""
+
+_FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+Part = Mapping[str, Any]
+_Reference = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a model takes.
+
+    Parameters
+    ----------
+    weights : int
+        Numbers that it keeps.
+    peak : int
+        Most numbers that it holds beside at a time, for one window of a song.
+    """
+
+    weights: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """A part of a model, called: None where the shapes are not known."""
+
+    outputs: list[Shape | None]
+    weights: int
+    peak: int
+
+
+def measure(model: Part) -> Footprint:
+    """Measure a model by its configuration.
+
+    Parameters
+    ----------
+    model : mapping
+        With ``class_name`` and ``config``, as a file has it.
+
+    Raises
+    ------
+    Unprocessable
+        The size of one of its layers cannot be told.
+    """
+    try:
+        ran = _Run().call(model, [])
+    except _FAULTS as error:
+        raise Unprocessable(f"the model's layers cannot be followed: {_said(error)}") from error
+    return Footprint(ran.weights, ran.peak)
+
+
+class _Run:
+    """A model's one way from its inputs to its outputs."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def call(self, part: Part, given: list[Shape | None]) -> _Ran:
+        """Return what comes of calling a layer, or a model; with nothing given, of building it."""
+        ran = self._called(part, given)
+        for shapes in _built_for(part):
+            # It may be built for something else than it is called with.
+            if not _known(given) or [one[1:] for one in shapes] != [one[1:] for one in given if one]:
+                built = self._called(part, [*shapes])
+                outputs = ran.outputs or built.outputs
+                ran = _Ran(outputs, max(ran.weights, built.weights), max(ran.peak, built.peak))
+        return ran
+
+    def _called(self, part: Part, given: list[Shape | None]) -> _Ran:
+        self._calls += 1
+        if self._calls > MAX_CALLS:
+            raise Unprocessable(f"the model calls its layers more than {MAX_CALLS} times")
+        try:
+            if part["class_name"] in ("Functional", "Model"):
+                return _Graph(self, part).run(given)
+            if part["class_name"] in ("Sequential", "Pipeline"):
+                return self._one_by_one(part["config"]["layers"], given)
+            return self._layer(part, given)
+        except _FAULTS as error:
+            raise Unprocessable(f"{called(part)} is of a size that cannot be told: {_said(error)}") from error
+
+    def _layer(self, part: Part, given: list[Any]) -> _Ran:
+        name, config = part["class_name"], part["config"]
+        if not given:
+            return _Ran([], 0, 0)
+        if name == "Lambda" or not _known(given):
+            return _Ran([None], 0, 0)
+        if name == "InputLayer":
+            return _Ran(list(given), 0, 0)
+        if name in _WRAPPERS:
+            return _WRAPPERS[name](self, config, given)
+        is_operation = str(part.get("module")).startswith("keras.src.ops.")
+        rule = operations.rule_of(name) if is_operation else layers.RULES.get(name)
+        if rule is None:
+            raise ValueError("nothing is known of this class")
+        made = rule(config, given)
+        return _Ran(list(made.outputs), *_checked(made, given))
+
+    def _one_by_one(self, inner: list[Part], given: list[Shape | None]) -> _Ran:
+        weights = peak = 0
+        if inner and (stated := _stated_input(inner[0], given[0] if given else None)):
+            # Files of Keras 2 say it of other layers too, and mean nothing by it.
+            given = [stated]
+        for layer in inner:
+            ran = self.call(layer, given)
+            given, weights, peak = ran.outputs, weights + ran.weights, max(peak, ran.peak)
+        return _Ran(given, weights, peak)
+
+    def _each_step(self, config: Config, given: list[Any]) -> _Ran:
+        batch, steps, *rest = given[0]
+        ran = self.call(config["layer"], [(batch * steps, *rest)])
+        outputs = [shape and (batch, steps, *shape[1:]) for shape in ran.outputs]
+        return _Ran(outputs, ran.weights, ran.peak)
+
+    def _both_ways(self, config: Config, given: list[Any]) -> _Ran:
+        forward = self.call(config["layer"], given)
+        backward = self.call(config.get("backward_layer") or config["layer"], given)
+        first, *states = forward.outputs
+        mode, other = config.get("merge_mode", "concat"), backward.outputs[0]
+        if mode == "concat" and first and other:
+            first = (*first[:-1], first[-1] + other[-1])
+        outputs = [first] if mode else [first, other]
+        return _Ran([*outputs, *states, *states], forward.weights + backward.weights, forward.peak + backward.peak)
+
+    def _wrapped(self, config: Config, given: list[Any]) -> _Ran:
+        ran = self.call(config["layer"], given)
+        return _Ran(
+            ran.outputs, ran.weights + max((shape[-1] for shape in ran.outputs if shape), default=0), ran.peak
+        )
+
+    def _steps_of_a_cell(self, config: Config, given: list[Any]) -> _Ran:
+        batch, steps, *rest = given[0]
+        if config.get("unroll") and steps > layers.MAX_UNROLLED:
+            raise ValueError(f"{steps} steps are unrolled")
+        ran = self.call(config["cell"], [(batch, *rest)])
+        state = ran.outputs[0]
+        states = 2 * len(config["cell"]["config"].get("cells", [0]))
+        outputs = [None] if state is None else layers.sequence(config, batch, steps, state[1:], states)
+        return _Ran(list(outputs), ran.weights, ran.peak + sum(size(one) for one in outputs if one))
+
+    def _stacked_cells(self, config: Config, given: list[Any]) -> _Ran:
+        return self._one_by_one(config["cells"], given)
+
+
+_WRAPPERS = {
+    "Bidirectional": _Run._both_ways,
+    "RNN": _Run._steps_of_a_cell,
+    "SpectralNormalization": _Run._wrapped,
+    "StackedRNNCells": _Run._stacked_cells,
+    "TimeDistributed": _Run._each_step,
+}
+
+
+@dataclass
+class _Node:
+    """One call of a layer in a graph."""
+
+    layer: Part
+    inputs: list[_Reference]
+    constants: list[Shape]
+    extra: Config
+
+
+class _Graph:
+    """A functional model: its layers by name, and the calls of each."""
+
+    def __init__(self, run: _Run, part: Part) -> None:
+        self._run = run
+        self._part = part
+        config = part["config"]
+        self._layers = {_graph_name(layer): layer for layer in config["layers"]}
+        if len(self._layers) < len(config["layers"]):
+            raise Unprocessable(f"{called(part)} has two layers of one name")
+        self._made: dict[str, list[list[Shape | None]]] = {name: [] for name in self._layers}
+        self._weights = dict.fromkeys(self._layers, 0)
+        self._outputs = _references(config["output_layers"])
+        self._uses: dict[_Reference, int] = dict.fromkeys(self._outputs, 1)
+        self._live = 0
+        self._peak = 0
+
+    def run(self, given: list[Shape | None]) -> _Ran:
+        inputs = _references(self._part["config"]["input_layers"])
+        taken = dict(zip((name for name, _, _ in inputs), given, strict=False))
+        waiting: list[tuple[str, _Node]] = []
+        for name, layer in self._layers.items():
+            nodes = [_node(layer, node) for node in layer.get("inbound_nodes") or []]
+            if layer["class_name"] == "InputLayer":
+                self._made[name] = [[_stated_input(layer, taken.get(name))]]
+            elif layer["class_name"] in ("Functional", "Model") or not nodes:
+                # A functional model has its own inputs' outputs as its first; what is not called may be built.
+                self._keep(name, self._run.call(layer, []))
+            waiting += [(name, node) for node in nodes]
+        if len(waiting) > MAX_CALLS:
+            raise Unprocessable(f"the model calls its layers more than {MAX_CALLS} times")
+        for _, node in waiting:
+            for reference in node.inputs:
+                self._uses[reference] = self._uses.get(reference, 0) + 1
+        self._work_off(waiting)
+        outputs = [self._shape(reference) for reference in self._outputs]
+        return _Ran(outputs, sum(self._weights.values()), self._peak)
+
+    def _work_off(self, waiting: list[tuple[str, _Node]]) -> None:
+        while waiting:
+            later, blocked = [], set()
+            for name, node in waiting:
+                if name in blocked or not all(self._is_made(reference) for reference in node.inputs):
+                    later.append((name, node))
+                    blocked.add(name)
+                else:
+                    self._perform(name, node)
+            if len(later) == len(waiting):
+                raise Unprocessable(f"{called(self._layers[later[0][0]])} takes what no other layer makes")
+            waiting = later
+
+    def _perform(self, name: str, node: _Node) -> None:
+        given = [self._shape(reference) for reference in node.inputs]
+        layer = {**node.layer, "config": {**node.layer["config"], **node.extra}} if node.extra else node.layer
+        known: list[Shape | None] = [*given, *node.constants]
+        ran = self._run.call(layer, known)
+        call = len(self._made[name])
+        self._peak = max(self._peak, self._live + ran.peak)
+        self._keep(name, ran)
+        self._live += sum(self._numbers((name, call, index)) for index in range(len(ran.outputs)))
+        for reference in node.inputs:
+            self._uses[reference] -= 1
+            if not self._uses[reference]:
+                self._live -= self._numbers(reference)
+
+    def _keep(self, name: str, ran: _Ran) -> None:
+        self._made[name].append(ran.outputs)
+        self._weights[name] = max(self._weights[name], ran.weights)
+
+    def _numbers(self, reference: _Reference) -> int:
+        shape = self._shape(reference)
+        # An input belongs to the caller; what nobody uses goes at once.
+        held = self._uses.get(reference) is not None and self._layers[reference[0]]["class_name"] != "InputLayer"
+        return size(shape) if shape and held else 0
+
+    def _is_made(self, reference: _Reference) -> bool:
+        name, call, _ = reference
+        if name not in self._made:
+            raise Unprocessable(f"the model has no layer {name[:80]!r}, and another takes what it makes")
+        return call < len(self._made[name])
+
+    def _shape(self, reference: _Reference) -> Shape | None:
+        name, call, index = reference
+        outputs = self._made[name][call]
+        return outputs[index] if outputs != [None] else None
+
+
+def _graph_name(layer: Part) -> str:
+    name = layer.get("name") or layer["config"].get("name")
+    if not isinstance(name, str):
+        raise Unprocessable(f"{called(layer)} has no name")
+    return name
+
+
+def _node(layer: Part, node: Any) -> _Node:
+    if isinstance(node, list):
+        # Keras 2: [name, call, output, further arguments] each.
+        inputs = [(str(one[0]), int(one[1]), int(one[2])) for one in node]
+        further = [one[3] for one in node if len(one) > 3 and isinstance(one[3], Mapping)]
+        inputs += [reference for arguments in further for reference in _legacy_references(arguments)]
+        return _Node(layer, inputs, [], {})
+    arguments = [*node.get("args", []), *node.get("kwargs", {}).values()]
+    extra = _key(node) if layer["class_name"] == "GetItem" else {}
+    constants = [] if extra else [shape for one in arguments if (shape := operations.constant(one))]
+    return _Node(layer, list(_tensors(arguments)), constants, extra)
+
+
+def _key(node: Part) -> Config:
+    return {"key": [*node["args"][1:], *node.get("kwargs", {}).values()][0]}
+
+
+def _tensors(value: Any) -> Iterator[_Reference]:
+    """Yield what of earlier calls is in the arguments of one."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _tensors(one)
+    elif isinstance(value, Mapping):
+        if value.get("class_name") == "__keras_tensor__":
+            name, call, index = value["config"]["keras_history"]
+            yield str(name), int(call), int(index)
+        else:
+            for one in value.values():
+                yield from _tensors(one)
+
+
+def _legacy_references(arguments: Part) -> Iterator[_Reference]:
+    for value in arguments.values():
+        if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
+            yield value[0], int(value[1]), int(value[2])
+
+
+def _references(value: Any) -> list[_Reference]:
+    """Return the ends of a graph: one, or lists or mappings of them."""
+    if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
+        return [(value[0], int(value[1]), int(value[2]))]
+    values = value.values() if isinstance(value, Mapping) else value
+    return [reference for one in values for reference in _references(one)]
+
+
+def _checked(made: Made, given: list[Shape]) -> tuple[int, int]:
+    """Return the weights and the numbers held in one call, having looked that none is below zero."""
+    shapes = [*given, *made.outputs]
+    sizes = [size(shape) for shape in shapes]
+    if min([made.weights, made.scratch, *(n for shape in shapes for n in shape)]) < 0:
+        raise ValueError("a size below zero")
+    return made.weights, sum(sizes) + made.scratch
+
+
+def _known(shapes: list[Shape | None]) -> bool:
+    return bool(shapes) and None not in shapes
+
+
+def _built_for(part: Part) -> list[list[Shape]]:
+    """Return the shapes that Keras builds a layer for before it is called, if it does."""
+    found = []
+    built = part.get("build_config")
+    if isinstance(built, Mapping):
+        found = [built.get("input_shape"), list((built.get("shapes_dict") or {}).values())]
+    if isinstance(part["config"], Mapping):
+        found.append(part["config"].get("build_input_shape"))
+    return [shapes for one in found if (shapes := _shapes(one))]
+
+
+def _stated_input(layer: Part, given: Shape | None) -> Shape | None:
+    """Return the shape that a layer says it takes, its open sizes filled in from what it is given."""
+    stated = _stated(layer)
+    if not stated:
+        if layer["class_name"] == "InputLayer" and given is None:
+            raise ValueError("an input without a shape")
+        return given if layer["class_name"] == "InputLayer" else None
+    if given is None or len(given) != len(stated):
+        return _shape(stated)
+    filled = [n if known is None else int(known) for n, known in zip(given, stated, strict=True)]
+    return (max(1, filled[0]), *filled[1:])
+
+
+def _stated(layer: Part) -> list[int | None]:
+    config = layer["config"]
+    inner = [config[key] for key in ("input_shape", "shape") if config.get(key)]
+    if layer["class_name"] not in ("Embedding", "ReversibleEmbedding") and config.get("input_dim"):
+        inner.append([config["input_dim"]])
+    whole = [config[key] for key in ("batch_shape", "batch_input_shape") if config.get(key)]
+    found = [*map(list, whole), *([config.get("batch_size"), *one] for one in inner)]
+    if any(one[1:] != found[0][1:] for one in found):
+        raise ValueError("two shapes of its input")
+    return found[0] if found else []
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__} {error}"[:120]
+
+
+def _shapes(value: Any) -> list[Shape]:
+    """Return the shapes in a list or a mapping of them, or the one that it is."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, list) or not value:
+        return []
+    if all(isinstance(n, int) or n is None for n in value):
+        return [_shape(value)]
+    return [shape for one in value for shape in _shapes(one)]
+
+
+def _shape(value: Any) -> Shape:
+    first, *rest = value
+    # Whatever the file says of the batch: there is at least one window.
+    return (max(1, int(first or 1)), *(OPEN if n is None else int(n) for n in rest))

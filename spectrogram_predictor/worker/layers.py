@@ -1,0 +1,378 @@
+"""What a Keras layer makes of shapes, and how many weights it has, from its configuration alone.
+
+Nothing is built: the numbers come from formulas.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from spectrogram_predictor.worker.shapes import (
+    Config,
+    Made,
+    Rule,
+    Shape,
+    broadcast,
+    concatenate,
+    many,
+    reshaped,
+    size,
+    spatial,
+    windowed,
+)
+
+MAX_UNROLLED = 4096
+"""Most steps of a recurrent layer that is built step by step."""
+
+
+def adapted(config: Config, rows: int, columns: int) -> int:
+    """Return the weights that fine-tuning of low rank adds to a matrix."""
+    rank = config.get("lora_rank")
+    return int(rank) * (rows + columns) if rank else 0
+
+
+def same(config: Config, shapes: list[Shape]) -> Made:
+    del config
+    return Made(list(shapes))
+
+
+def dense(config: Config, shapes: list[Shape]) -> Made:
+    *rest, columns = shapes[0]
+    units = int(config["units"])
+    return Made([(*rest, units)], columns * units + units + adapted(config, columns, units))
+
+
+def einsum_dense(config: Config, shapes: list[Shape]) -> Made:
+    given, _, result = config["equation"].replace(" ", "").partition("->")
+    first, second = given.replace("...", "").split(",")
+    target = config["output_shape"]
+    target = list(target) if isinstance(target, list) else [target]
+    letters = result.replace("...", "")
+    sizes = {one: int(n) for one, n in zip(reversed(letters), reversed(target), strict=False) if n is not None}
+    sizes.update(zip(reversed(first), reversed(shapes[0]), strict=False))
+    bias = size([sizes[letter] for letter in config.get("bias_axes") or ""])
+    kernel = [sizes[letter] for letter in second]
+    lead = shapes[0][: max(0, len(shapes[0]) - len(first))] if "..." in given else ()
+    return Made(
+        [(*lead, *(sizes[letter] for letter in letters))],
+        size(kernel) + bias + adapted(config, size(kernel[:-1]), kernel[-1]),
+    )
+
+
+def embedding(config: Config, shapes: list[Shape]) -> Made:
+    rows, columns = int(config["input_dim"]), int(config["output_dim"])
+    if "tie_weights" not in config:
+        return Made([(*shapes[0], columns)], rows * columns + adapted(config, rows, columns))
+    # One that can be reversed may have a second matrix, and be called the other way.
+    return Made([(*shapes[0], columns)], 2 * rows * columns, size(shapes[0]) * rows)
+
+
+def convolution(config: Config, shapes: list[Shape]) -> Made:
+    sizes, channels, together = spatial(config, shapes[0])
+    filters = int(config["filters"])
+    kernel = size(many(config["kernel_size"], len(sizes))) * channels
+    grouped = kernel // max(1, int(config.get("groups") or 1))
+    weights = grouped * filters + filters + adapted(config, grouped, filters)
+    windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
+    return Made([together(windows, filters)], weights)
+
+
+def transposed(config: Config, shapes: list[Shape]) -> Made:
+    sizes, channels, together = spatial(config, shapes[0])
+    filters, rank = int(config["filters"]), len(sizes)
+    widths, steps = many(config["kernel_size"], rank), many(config.get("strides", 1), rank)
+    gaps = many(config.get("dilation_rate", 1), rank)
+    beyond = config.get("padding", "valid") == "valid"
+    grown = [
+        n * step + (max(gap * (width - 1) + 1 - step, 0) if beyond else 0)
+        for n, width, step, gap in zip(sizes, widths, steps, gaps, strict=True)
+    ]
+    extra = config.get("output_padding")
+    if extra is not None:
+        grown = [n + more for n, more in zip(grown, many(extra, rank), strict=True)]
+    return Made([together(grown, filters)], size(widths) * channels * filters + filters)
+
+
+def depthwise(config: Config, shapes: list[Shape]) -> Made:
+    sizes, channels, together = spatial(config, shapes[0])
+    made = channels * int(config.get("depth_multiplier", 1))
+    windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
+    return Made([together(windows, made)], size(many(config["kernel_size"], len(sizes))) * made + made)
+
+
+def separable(config: Config, shapes: list[Shape]) -> Made:
+    sizes, channels, together = spatial(config, shapes[0])
+    made, filters = channels * int(config.get("depth_multiplier", 1)), int(config["filters"])
+    windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
+    weights = size(many(config["kernel_size"], len(sizes))) * made + made * filters + filters
+    return Made([together(windows, filters)], weights, size(windows) * made)
+
+
+def pooling(config: Config, shapes: list[Shape]) -> Made:
+    sizes, channels, together = spatial(config, shapes[0])
+    settings = {"pool_size": 2, **config}
+    strides = settings.get("strides") or settings["pool_size"]
+    return Made([together(windowed(sizes, settings, "pool_size", strides), channels)])
+
+
+def adaptive_pooling(config: Config, shapes: list[Shape]) -> Made:
+    sizes, channels, together = spatial(config, shapes[0])
+    return Made([together(many(config["output_size"], len(sizes)), channels)])
+
+
+def global_pooling(config: Config, shapes: list[Shape]) -> Made:
+    sizes, channels, together = spatial(config, shapes[0])
+    if config.get("keepdims"):
+        return Made([together([1] * len(sizes), channels)])
+    return Made([(shapes[0][0], channels)])
+
+
+def upsampling(config: Config, shapes: list[Shape]) -> Made:
+    sizes, channels, together = spatial(config, shapes[0])
+    factors = many(config.get("size", 2), len(sizes))
+    return Made([together([n * factor for n, factor in zip(sizes, factors, strict=True)], channels)])
+
+
+def padding(config: Config, shapes: list[Shape]) -> Made:
+    return _bordered(config, "padding", shapes[0], 1)
+
+
+def cropping(config: Config, shapes: list[Shape]) -> Made:
+    return _bordered(config, "cropping", shapes[0], -1)
+
+
+def _bordered(config: Config, key: str, shape: Shape, sign: int) -> Made:
+    sizes, channels, together = spatial(config, shape)
+    given = config[key]
+    if len(sizes) == 1 and isinstance(given, list):
+        given = [given]
+    borders = given if isinstance(given, list) else [given] * len(sizes)
+    widths = [sum(map(int, one)) if isinstance(one, list) else 2 * int(one) for one in borders]
+    return Made([together([max(0, n + sign * width) for n, width in zip(sizes, widths, strict=True)], channels)])
+
+
+def resized(config: Config, shapes: list[Shape]) -> Made:
+    *lead, height, width, channels = shapes[0]
+    del height, width
+    if config.get("data_format") == "channels_first":
+        *lead, channels, _, _ = shapes[0]
+        return Made([(*lead, channels, int(config["height"]), int(config["width"]))])
+    return Made([(*lead, int(config["height"]), int(config["width"]), channels)])
+
+
+def flatten(config: Config, shapes: list[Shape]) -> Made:
+    del config
+    batch, *rest = shapes[0]
+    return Made([(batch, size(rest))])
+
+
+def reshape(config: Config, shapes: list[Shape]) -> Made:
+    batch, *rest = shapes[0]
+    target = [-1 if n is None else int(n) for n in config["target_shape"]]
+    return Made([(batch, *reshaped(tuple(rest), target))])
+
+
+def permute(config: Config, shapes: list[Shape]) -> Made:
+    return Made([(shapes[0][0], *(shapes[0][int(axis)] for axis in config["dims"]))])
+
+
+def repeat(config: Config, shapes: list[Shape]) -> Made:
+    batch, *rest = shapes[0]
+    return Made([(batch, int(config["n"]), *rest)])
+
+
+def merge(config: Config, shapes: list[Shape]) -> Made:
+    del config
+    return Made([broadcast(shapes)])
+
+
+def concatenation(config: Config, shapes: list[Shape]) -> Made:
+    return Made([concatenate(shapes, int(config.get("axis", -1)))])
+
+
+def dot(config: Config, shapes: list[Shape]) -> Made:
+    axes = config["axes"]
+    first, second = axes if isinstance(axes, list) else (axes, axes)
+    left, right = list(shapes[0]), list(shapes[1])
+    del left[int(first)], right[int(second)]
+    return Made([(*left, *right[1:]) if len(left) + len(right) > 2 else (left[0], 1)])
+
+
+def _axes(config: Config, shape: Shape) -> int:
+    axis = config.get("axis", -1)
+    # Keras 1 and 2 wrote a list, or nothing for all of it.
+    axes = range(1, len(shape)) if axis is None else axis if isinstance(axis, list) else [axis]
+    return size([shape[int(one)] for one in axes])
+
+
+def normalization(number: int) -> Rule:
+    """Return the rule of a layer that keeps so many numbers for each along its axes."""
+    return lambda config, shapes: Made(list(shapes), number * _axes(config, shapes[0]) + 1)
+
+
+def parametric(config: Config, shapes: list[Shape]) -> Made:
+    shared = {int(axis) for axis in config.get("shared_axes") or ()}
+    kept = [n for axis, n in enumerate(shapes[0]) if axis and axis not in shared]
+    return Made([shapes[0]], size(kept))
+
+
+def counted(config: Config, shapes: list[Shape]) -> Made:
+    """Return what a layer makes that turns numbers into categories."""
+    if config.get("output_mode", "multi_hot" if "num_tokens" in config else "int") == "int":
+        return Made([broadcast(shapes)])
+    boundaries = config.get("bin_boundaries")
+    number = config.get("num_tokens") or config.get("num_bins") or len(boundaries or ()) + 1
+    shape = broadcast(shapes)
+    return Made([(*shape[:-1], int(number))], 0, size(shape) * int(number))
+
+
+def attention(config: Config, shapes: list[Shape]) -> Made:
+    query, value = shapes[0], shapes[1]
+    scores = query[0] * query[1] * value[1]
+    additive = "dropout" in config and "score_mode" not in config
+    outputs = [(*query[:-1], value[-1]), (query[0], query[1], value[1])]
+    return Made(outputs, query[-1], scores * query[-1] if additive else 0)
+
+
+def multi_head_attention(config: Config, shapes: list[Shape]) -> Made:
+    query, value = shapes[0], shapes[1 % len(shapes)]
+    key = shapes[2] if len(shapes) > 2 else value
+    heads = int(config.get("num_heads") or config["num_query_heads"])
+    width = int(config.get("key_dim") or config["head_dim"])
+    depth = int(config.get("value_dim") or width)
+    target = config.get("output_shape")
+    last = (target if isinstance(target, list) else [target]) if target else [query[-1]]
+    made = size([int(n) for n in last])
+    inner = heads * (2 * width + depth)
+    weights = heads * width * (query[-1] + key[-1]) + heads * depth * (value[-1] + made) + inner + made
+    steps = size(query[:-1]), size(value[1:-1])
+    scores = (query[0], heads, steps[0], steps[1])
+    return Made([(*query[:-1], *map(int, last)), scores], weights, inner * sum(steps))
+
+
+def mel_spectrogram(config: Config, shapes: list[Shape]) -> Made:
+    *lead, samples = shapes[0]
+    step = int(config.get("sequence_stride") or 512)
+    bins, fft = int(config.get("num_mel_bins") or 128), int(config.get("fft_length") or 2048)
+    frames = samples // step + 1
+    return Made([(*lead, bins, frames)], 0, size(lead) * frames * fft + bins * fft)
+
+
+def stft(config: Config, shapes: list[Shape]) -> Made:
+    batch, samples, *channels = shapes[0]
+    length, step = int(config["frame_length"]), int(config["frame_step"])
+    fft = int(config.get("fft_length") or 2 ** math.ceil(math.log2(max(1, length))))
+    bins = fft // 2 + 1
+    parts = math.prod(channels) * (2 if config.get("mode") in ("real_imag", "stft") else 1)
+    frames = windowed([samples], {"width": length, "padding": config.get("padding", "valid")}, "width", step)
+    last = [bins, parts] if config.get("expand_dims") else [bins * parts]
+    return Made([(batch, *frames, *last)], 2 * length * bins)
+
+
+def gates(class_name: str) -> int:
+    """Return how many times as many weights a recurrent layer has as one without gates."""
+    return next((number for name, number in (("LSTM", 4), ("GRU", 3)) if name in class_name), 1)
+
+
+def recurrent(class_name: str) -> Rule:
+    """Return the rule of a recurrent layer."""
+    states = 2 if "LSTM" in class_name else 1
+
+    def rule(config: Config, shapes: list[Shape]) -> Made:
+        batch, steps, columns = shapes[0]
+        if config.get("unroll") and steps > MAX_UNROLLED:
+            raise ValueError(f"{steps} steps are unrolled")
+        units = int(config["units"])
+        weights = gates(class_name) * units * (columns + units + 2)
+        kept = batch * units * states if config.get("stateful") else 0
+        return Made(sequence(config, batch, steps, (units,), states), weights + kept)
+
+    return rule
+
+
+def cell(class_name: str) -> Rule:
+    """Return the rule of one step of a recurrent layer."""
+
+    def rule(config: Config, shapes: list[Shape]) -> Made:
+        units = int(config["units"])
+        weights = gates(class_name) * units * (shapes[0][-1] + units + 2)
+        return Made([(shapes[0][0], units)], weights)
+
+    return rule
+
+
+def convolutional_recurrent(config: Config, shapes: list[Shape]) -> Made:
+    batch, steps, *rest = shapes[0]
+    sizes, channels, together = spatial(config, (batch, *rest))
+    filters = int(config["filters"])
+    windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
+    weights = 4 * filters * (size(many(config["kernel_size"], len(sizes))) * (channels + filters) + 2)
+    state = together(windows, filters)[1:]
+    return Made(sequence(config, batch, steps, state, 2), weights, 8 * size(state))
+
+
+def sequence(config: Config, batch: int, steps: int, state: Sequence[int], states: int) -> list[Shape]:
+    """Return the outputs of a recurrent layer: the last state or all, and the states if they are asked for."""
+    last = (batch, *state)
+    output = (batch, steps, *state) if config.get("return_sequences") else last
+    return [output, *([last] * states if config.get("return_state") else [])]
+
+
+def _named(rule: Rule, names: str) -> dict[str, Rule]:
+    return dict.fromkeys(names.split(), rule)
+
+
+_POOLING = "MaxPool{0}D MaxPooling{0}D AveragePooling{0}D AvgPool{0}D"
+_GLOBAL = "GlobalAveragePooling{0}D GlobalAvgPool{0}D GlobalMaxPool{0}D GlobalMaxPooling{0}D"
+
+
+def _each(rule: Rule, names: str) -> dict[str, Rule]:
+    return {name.format(rank): rule for name in names.split() for rank in (1, 2, 3)}
+
+
+RULES: Mapping[str, Rule] = {
+    **_each(convolution, "Conv{0}D Convolution{0}D"),
+    **_each(transposed, "Conv{0}DTranspose Convolution{0}DTranspose"),
+    **_each(depthwise, "DepthwiseConv{0}D"),
+    **_each(separable, "SeparableConv{0}D SeparableConvolution{0}D"),
+    **_each(pooling, _POOLING),
+    **_each(adaptive_pooling, "AdaptiveAveragePooling{0}D AdaptiveMaxPooling{0}D"),
+    **_each(global_pooling, _GLOBAL),
+    **_each(upsampling, "UpSampling{0}D"),
+    **_each(padding, "ZeroPadding{0}D"),
+    **_each(cropping, "Cropping{0}D"),
+    **_each(convolutional_recurrent, "ConvLSTM{0}D"),
+    **{name: recurrent(name) for name in ("LSTM", "GRU", "SimpleRNN")},
+    **{name: cell(name) for name in ("LSTMCell", "GRUCell", "SimpleRNNCell")},
+    **_named(merge, "Add Average Maximum Minimum Multiply Subtract"),
+    **_named(resized, "Resizing CenterCrop RandomCrop"),
+    **_named(counted, "CategoryEncoding Discretization HashedCrossing Hashing"),
+    **_named(attention, "Attention AdditiveAttention"),
+    **_named(multi_head_attention, "MultiHeadAttention GroupQueryAttention GroupedQueryAttention"),
+    **_named(embedding, "Embedding ReversibleEmbedding"),
+    **_named(normalization(4), "BatchNormalization"),
+    **_named(normalization(2), "LayerNormalization GroupNormalization Normalization"),
+    **_named(normalization(1), "RMSNormalization"),
+    "Concatenate": concatenation,
+    "Dense": dense,
+    "Dot": dot,
+    "EinsumDense": einsum_dense,
+    "Flatten": flatten,
+    "MelSpectrogram": mel_spectrogram,
+    "PReLU": parametric,
+    "Permute": permute,
+    "RepeatVector": repeat,
+    "Reshape": reshape,
+    "STFTSpectrogram": stft,
+    **_named(
+        same,
+        "Activation ActivityRegularization AlphaDropout AugMix AutoContrast"
+        " ContrastLimitedAdaptiveHistogramEqualization CutMix Dropout ELU Equalization GaussianDropout"
+        " GaussianNoise Identity LeakyReLU Masking MaxNumBoundingBoxes MixUp RandAugment RandomBrightness"
+        " RandomColorDegeneration RandomColorJitter RandomContrast RandomElasticTransform RandomErasing"
+        " RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective"
+        " RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation"
+        " RandomZoom ReLU Rescaling Softmax Solarization SpatialDropout1D SpatialDropout2D SpatialDropout3D"
+        " UnitNormalization",
+    ),
+}
+"""By class. What is made of other layers is `footprint`'s business."""
