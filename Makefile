@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check serve bench format clean
+.PHONY: demo test check fuzz serve bench format clean
 
 demo: .venv/installed ## the whole story on this machine, in a minute
 	$(BIN)/spectrogram-predictor demo
@@ -16,6 +16,9 @@ check: .venv/installed-test ## what CI runs: lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(MAKE) test
+
+fuzz: .venv/installed-test ## broken input of every kind, for an hour or FUZZ_S seconds
+	FUZZ_S=$${FUZZ_S:-3600} $(BIN)/python -m pytest tests/fuzz
 
 serve: .venv/installed certs/server.crt ## the server, with config/local.toml; SIGNING_TOKEN must be set
 	$(BIN)/spectrogram-predictor serve --config config/local.toml

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import itertools
 import os
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -19,16 +20,25 @@ from typing import Any, BinaryIO, TypeVar
 
 from fsspec.implementations.local import LocalFileSystem
 
+from backends.growing import GrowingFile, LocalPartial
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
-from spectrogram_predictor.lanes import Lane, Lanes
-from spectrogram_predictor.storage import INCOMING, Backend, Entry, Writer
+from spectrogram_predictor.lanes import Lanes
+from spectrogram_predictor.storage import (
+    INCOMING,
+    Backend,
+    Entry,
+    Partial,
+    Writer,
+    claim_key,
+    incoming_key,
+    partials,
+)
 
 T = TypeVar("T")
 
 _THREADS = 8
 _WRITERS = 4
 _CHUNK = 2**20
-_SYNC_BYTES = 2**26
 _STALE_S = 3600.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _GONE = (FileNotFoundError, NotADirectoryError)
@@ -51,8 +61,8 @@ class LocalBackend(Backend):
             raise ConfigError(f"storage.options: the local backend takes none, not {', '.join(options)}")
         self._root = Path(url.removeprefix("file://")).absolute()
         self._fs = LocalFileSystem(skip_instance_cache=True)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
-        self._lanes = Lanes(_WRITERS, "write")
+        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
+        self.lanes = Lanes(_WRITERS, "write")
 
     async def open(self) -> None:
         def make() -> None:
@@ -65,13 +75,13 @@ class LocalBackend(Backend):
             self._put(f"{_SCRATCH}/{uuid.uuid4().hex}.probe", b"", exclusive=True).unlink()
 
         try:
-            await self._run(make)
+            await self.run(make)
         except (OSError, StorageUnavailable, InsufficientStorage) as error:
             raise ConfigError(f"storage.url: cannot keep files in {self._root}: {error}") from error
 
     async def close(self) -> None:
-        self._lanes.close()
-        self._threads.shutdown(wait=True)
+        self.lanes.close()
+        self.threads.shutdown(wait=True)
 
     async def check(self) -> None:
         def check() -> None:
@@ -79,7 +89,10 @@ class LocalBackend(Backend):
             if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
                 raise OSError(errno.EROFS, "cannot be written to")
 
-        await self._run(check)
+        await self.run(check)
+
+    async def free_bytes(self) -> int | None:
+        return await self.run(lambda: shutil.disk_usage(self._root).free)
 
     async def now(self) -> float:
         return time.time()
@@ -87,20 +100,20 @@ class LocalBackend(Backend):
     async def list(self, prefix: str) -> list[Entry]:
         def find() -> list[Entry]:
             self._check_root()
-            found = self._fs.find(str(self._path(prefix)), detail=True)
+            found = self._fs.find(str(self.path(prefix)), detail=True)
             entries = (self._entry(Path(path)) for path in found)
             return sorted((entry for entry in entries if entry), key=lambda entry: entry.key)
 
-        return await self._run(find)
+        return await self.run(find)
 
     async def stat(self, key: str) -> Entry | None:
         def stat() -> Entry | None:
-            entry = self._entry(self._path(key))
+            entry = self._entry(self.path(key))
             if entry is None:
                 self._check_root()
             return entry
 
-        return await self._run(stat)
+        return await self.run(stat)
 
     async def read(self, key: str, size: int = -1) -> bytes | None:
         def read() -> bytes | None:
@@ -111,12 +124,12 @@ class LocalBackend(Backend):
                 self._check_root()
                 return None
 
-        return await self._run(read)
+        return await self.run(read)
 
     async def chunks(self, key: str) -> AsyncIterator[bytes]:
-        file = await self._run(lambda: self._open(key))
+        file = await self.run(lambda: self._open(key))
         try:
-            while chunk := await self._run(lambda: file.read(_CHUNK)):
+            while chunk := await self.run(lambda: file.read(_CHUNK)):
                 yield chunk
         finally:
             file.close()
@@ -129,14 +142,51 @@ class LocalBackend(Backend):
                 return False
             return True
 
-        return await self._run(put)
+        return await self.run(put)
 
     async def writer(self, key: str, staging: str) -> Writer:
-        return await self._run(lambda: _LocalWriter(self, self._path(key), self._path(staging)))
+        return await self.run(lambda: _LocalWriter(self, self.path(key), self.path(staging)))
+
+    async def begin(self, upload_id: str) -> None:
+        def begin() -> None:
+            path = self.path(incoming_key(upload_id))
+            self.make_folder(path.parent)
+            path.open("xb").close()
+            _sync_folder(path.parent)
+
+        await self.run(begin)
+
+    async def resume(self, upload_id: str) -> Partial | None:
+        return await LocalPartial.resume(self, self.path(incoming_key(upload_id)), self.path(claim_key(upload_id)))
+
+    async def stored(self, upload_id: str) -> int | None:
+        def stored() -> int | None:
+            try:
+                with self.path(incoming_key(upload_id)).open("rb") as file:
+                    # In this order: what is added meanwhile may not be durable.
+                    size = os.fstat(file.fileno()).st_size
+                    os.fdatasync(file.fileno())
+                    return size
+            except _GONE:
+                self._check_root()
+                return None
+
+        return await self.run(stored)
+
+    async def stored_chunks(self, upload_id: str, start: int, end: int) -> AsyncIterator[bytes]:
+        file = await self.run(lambda: self._open(incoming_key(upload_id)))
+        try:
+            file.seek(start)
+            while chunk := await self.run(lambda: file.read(min(_CHUNK, end - file.tell()))):
+                yield chunk
+        finally:
+            file.close()
 
     async def expire(self, age_s: float) -> Sequence[str]:
         oldest = await self.now() - age_s
-        expired = [entry.key for entry in await self.list(INCOMING) if entry.modified < oldest]
+        entries = await self.list(INCOMING)
+        kept = {entry.key for those in partials(entries).values() for entry in those}
+        expired = [entry.key for entry in entries if entry.modified < oldest and entry.key not in kept]
         for key in expired:
             await self.delete(key)
         return expired
@@ -144,31 +194,31 @@ class LocalBackend(Backend):
     async def move(self, source: str, destination: str) -> bool:
         def move() -> bool:
             try:
-                self._move(self._path(source), self._path(destination))
+                self.move_file(self.path(source), self.path(destination))
             except FileNotFoundError:
                 return False
             return True
 
-        return await self._run(move)
+        return await self.run(move)
 
     async def delete(self, key: str) -> None:
         def delete() -> None:
-            path = self._path(key)
+            path = self.path(key)
             with contextlib.suppress(*_GONE):
                 # Not fsspec's rm_file: it refuses links and special files, which people drop too.
                 path.unlink()
-            self._remove_empty_folders(path.parent)
+            self.remove_empty_folders(path.parent)
 
-        await self._run(delete)
+        await self.run(delete)
 
     async def fetch(self, key: str, sha256: str) -> Path | None:  # noqa: ARG002  # nothing is copied
-        path = self._path(key)
-        return path if await self._run(path.is_file) else None
+        path = self.path(key)
+        return path if await self.run(path.is_file) else None
 
-    async def _run(self, function: Callable[[], T]) -> T:
-        return await self._translated(asyncio.get_running_loop().run_in_executor(self._threads, function))
+    async def run(self, function: Callable[[], T]) -> T:
+        return await self.translated(asyncio.get_running_loop().run_in_executor(self.threads, function))
 
-    async def _translated(self, work: Awaitable[T]) -> T:
+    async def translated(self, work: Awaitable[T]) -> T:
         try:
             return await work
         except OSError as error:
@@ -176,7 +226,7 @@ class LocalBackend(Backend):
                 raise InsufficientStorage("there is no room to store it") from error
             raise StorageUnavailable("the storage does not answer as it should") from error
 
-    def _path(self, key: str) -> Path:
+    def path(self, key: str) -> Path:
         parts = PurePosixPath(key).parts
         assert parts, "a key is never empty"
         assert not key.startswith("/"), "a key is relative"
@@ -184,7 +234,7 @@ class LocalBackend(Backend):
         return self._root.joinpath(*parts)
 
     def _open(self, key: str) -> BinaryIO:
-        path = self._path(key)
+        path = self.path(key)
         if path.is_symlink() or not path.is_file():
             raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
         file: BinaryIO = self._fs.open(str(path), "rb", block_size=0)
@@ -201,15 +251,15 @@ class LocalBackend(Backend):
         return Entry(key, status.st_size, max(status.st_mtime, status.st_ctime), version)
 
     def _put(self, key: str, data: bytes, *, exclusive: bool) -> Path:
-        target = self._path(key)
+        target = self.path(key)
         scratch = self._root / _SCRATCH / uuid.uuid4().hex
-        self._make_folder(scratch.parent)
+        self.make_folder(scratch.parent)
         try:
             with scratch.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            self._make_folder(target.parent)
+            self.make_folder(target.parent)
             if exclusive:
                 target.hardlink_to(scratch)
             else:
@@ -219,26 +269,26 @@ class LocalBackend(Backend):
         _sync_folder(target.parent)
         return target
 
-    def _move(self, origin: Path, target: Path) -> None:
-        self._make_folder(target.parent)
+    def move_file(self, origin: Path, target: Path) -> None:
+        self.make_folder(target.parent)
         origin.rename(target)
         _sync_folder(target.parent)
         _sync_folder(origin.parent)
-        self._remove_empty_folders(origin.parent)
+        self.remove_empty_folders(origin.parent)
 
     def _check_root(self) -> None:
         # A disk that is not mounted now has lost nothing: what is missing from it is not gone.
         if not self._root.is_dir():
             raise OSError(errno.ENODEV, "the folder is away")
 
-    def _make_folder(self, folder: Path) -> None:
+    def make_folder(self, folder: Path) -> None:
         self._check_root()
         missing = list(itertools.takewhile(lambda parent: not parent.exists(), self._ancestors(folder)))
         folder.mkdir(parents=True, exist_ok=True)
         for made in missing:
             _sync_folder(made.parent)
 
-    def _remove_empty_folders(self, folder: Path) -> None:
+    def remove_empty_folders(self, folder: Path) -> None:
         # The first level stays: people drop files into temp/.
         with contextlib.suppress(OSError):
             for empty in self._ancestors(folder):
@@ -251,70 +301,41 @@ class LocalBackend(Backend):
 
 
 class _LocalWriter(Writer):
-    """A file that grows inside a folder of its own, and is moved to its key when it is whole.
-
-    The disk begins with what is there while the rest arrives, so that there is little to wait for in `commit`.
-    """
+    """A file that grows inside a folder of its own, and is moved to its key when it is whole."""
 
     def __init__(self, backend: LocalBackend, target: Path, path: Path) -> None:
         self._backend = backend
         self._target = target
         self._path = path
-        self._file: BinaryIO | None = None
         self._committed = False
-        self._unsynced = 0
-        self._lane = backend._lanes.lane()
-        self._syncs = Lane(backend._threads)
-        backend._make_folder(path.parent)
-        self._file = path.open("xb", buffering=0)
+        backend.make_folder(path.parent)
+        self._file = GrowingFile(backend, path.open("xb", buffering=0))
 
     async def write(self, data: bytes) -> None:
-        await self._backend._translated(self._lane.put(self._write, data))
-        self._unsynced += len(data)
-        if self._unsynced >= _SYNC_BYTES:
-            self._unsynced = 0
-            await self._backend._translated(self._syncs.put(self._sync))
+        await self._file.write(data)
 
     async def commit(self) -> None:
-        await self._backend._translated(self._lane.join())
-        await self._backend._translated(self._syncs.join())
+        await self._file.settle()
 
         def commit() -> None:
-            assert self._file is not None
-            os.fsync(self._file.fileno())
-            self._close()
-            self._backend._move(self._path, self._target)
+            self._file.sync()
+            self._file.close()
+            self._backend.move_file(self._path, self._target)
             self._committed = True
 
-        await self._backend._run(commit)
+        await self._backend.run(commit)
 
     async def cancel(self) -> None:
         if self._committed:
             return
-        await self._lane.drop()
-        await self._syncs.drop()
+        await self._file.drop()
 
         def cancel() -> None:
-            self._close()
-            self._path.unlink(missing_ok=True)
-            self._backend._remove_empty_folders(self._path.parent)
-
-        await self._backend._run(cancel)
-
-    def _write(self, data: bytes) -> None:
-        assert self._file is not None
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-
-    def _sync(self) -> None:
-        assert self._file is not None
-        os.fdatasync(self._file.fileno())
-
-    def _close(self) -> None:
-        if self._file is not None:
             self._file.close()
-            self._file = None
+            self._path.unlink(missing_ok=True)
+            self._backend.remove_empty_folders(self._path.parent)
+
+        await self._backend.run(cancel)
 
 
 def _sync_folder(folder: Path) -> None:

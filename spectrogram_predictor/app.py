@@ -16,12 +16,14 @@ from spectrogram_predictor.config import Settings
 from spectrogram_predictor.errors import SpectrogramPredictorError
 from spectrogram_predictor.handlers import routes
 from spectrogram_predictor.handlers.base import Services
+from spectrogram_predictor.limits import Rates
 from spectrogram_predictor.listener import Listener
 from spectrogram_predictor.predictor import Predictor
 from spectrogram_predictor.promotion import Promoter
 from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.signing import SHORT_TOKEN, Keys
 from spectrogram_predictor.storage import get_backend
+from spectrogram_predictor.tokens import Tokens
 from spectrogram_predictor.uploads import Uploads
 
 logger = logging.getLogger(__name__)
@@ -94,7 +96,18 @@ class Server:
         self._stack.append(lambda: executor.shutdown(wait=True, cancel_futures=True))
         asker = Predictor(self._backend, registry, executor, settings.prediction)
         promoter = Promoter(self._backend, registry, uploads, asker.inspect, settings.promotion)
-        self.services = Services(settings, self._keys, self._backend, registry, uploads, promoter, asker, threads)
+        self.services = Services(
+            settings,
+            self._keys,
+            Tokens(self._keys, self._backend),
+            Rates(settings.server.requests_per_s, settings.server.client_requests_per_s),
+            self._backend,
+            registry,
+            uploads,
+            promoter,
+            asker,
+            threads,
+        )
         self._listeners = [
             self._listen(make_api_app(self.services), certificate, settings.server.api_port),
             self._listen(make_upload_app(self.services), certificate, settings.server.upload_port),
@@ -128,7 +141,7 @@ class Server:
         return not self.services.in_flight
 
     def _listen(self, app: Application, certificate: ServerCertificate, port: int) -> Listener:
-        listener = Listener(app, certificate, self._settings.server.host, port)
+        listener = Listener(app, certificate, self._settings.server, port)
         self._stack.append(listener.stop)
         return listener
 

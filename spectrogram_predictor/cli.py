@@ -4,8 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     predict = add("predict", _predict, "ask a model about a song")
     predict.add_argument("song", type=Path)
     predict.add_argument("--model", required=True, metavar="HASH", help="the model's SHA-256")
-    predict.add_argument(
-        "--csv",
-        type=Path,
-        metavar="FILE",
-        help="the song's features; in a file of many songs, the row whose filename is the song's",
-    )
+    _add_csv(predict)
     predict.add_argument("--top", type=int, default=10, metavar="N", help="show the N largest (default 10)")
     predict.add_argument("--json", action="store_true", help="print the server's answer as it is")
     predict.add_argument("--picture", type=Path, metavar="PNG", help="also draw the picture that the model sees")
@@ -82,6 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     demo = add("demo", _demo, "show the whole story on this machine, in a minute", client=False)
     _add_settings(demo)
     return parser
+
+
+def _add_csv(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="the song's features; in a file of many songs, the row whose filename is the song's",
+    )
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
@@ -121,9 +124,18 @@ def _add_terms(command: argparse.ArgumentParser) -> None:
         metavar="SONG=FILE",
         help="a song whose answer is known, and a JSON file with it, as predict --json prints; repeatable",
     )
+    _add_csv(command)
     command.add_argument(
         "--labels", type=lambda text: text.split(","), metavar="A,B,...", help="names of the outputs"
     )
+    for name, nothing in (("recipe", {}), ("golden", []), ("labels", [])):
+        command.add_argument(
+            f"--no-{name}",
+            dest=name,
+            action="store_const",
+            const=nothing,
+            help="take away what was registered before",
+        )
     command.add_argument(
         "--allow-custom",
         action="store_true",
@@ -141,11 +153,19 @@ def _golden(text: str) -> tuple[Path, Path]:
 
 def _terms(options: argparse.Namespace) -> dict[str, Any]:
     """Return what is registered of a model as the client takes it; None for what is not mentioned."""
-    recipe = options.recipe
-    if recipe and Path(recipe).is_file():
-        recipe = Path(recipe)
-    golden = options.golden and [(song, _expected(answer)) for song, answer in options.golden]
-    return {"recipe": recipe, "golden": golden, "labels": options.labels, "allow_custom": options.allow_custom}
+    golden = options.golden and [
+        (song, _expected(answer), _row(options.csv, song)) for song, answer in options.golden
+    ]
+    return {
+        "recipe": options.recipe,
+        "golden": golden,
+        "labels": options.labels,
+        "allow_custom": options.allow_custom,
+    }
+
+
+def _row(csv: Path | None, song: Path) -> str | None:
+    return features_row(csv, song.name) if csv else None
 
 
 def _expected(path: Path) -> Any:
@@ -225,8 +245,8 @@ def _certs(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    with _client(options) as client, _progress(options.model.name) as progress:
-        state = client.publish(options.model, **_terms(options), progress=progress)
+    with _client(options) as client:
+        state = client.publish(options.model, **_terms(options))
     print(state["hash"])
 
 
@@ -236,12 +256,12 @@ def _register(options: argparse.Namespace) -> None:
 
 
 def _upload(options: argparse.Namespace) -> None:
-    with _client(options) as client, _progress(options.model.name) as progress:
-        client.upload(options.model, progress)
+    with _client(options) as client:
+        client.upload(options.model)
 
 
 def _predict(options: argparse.Namespace) -> None:
-    csv = features_row(options.csv, options.song.name) if options.csv else None
+    csv = _row(options.csv, options.song)
     with _client(options) as client:
         array = client.predict(options.song, options.model, csv)
         state = client.model(options.model) if options.picture or not options.json else {}
@@ -352,36 +372,14 @@ def _seen(song: Path, fields: dict[str, Any]) -> Any:
     return np.squeeze(array, -1).astype(np.uint8) if array.shape[-1] == 1 else array.astype(np.uint8)
 
 
-@contextmanager
-def _progress(name: str) -> Iterator[Any]:
-    """Show a bar on a terminal, a line on a pipe."""
-    if not sys.stderr.isatty():
-        yield None
-        print(f"uploaded {name}", file=sys.stderr)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.progress import TransferSpeedColumn as SpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        SpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(name, total=None)
-        yield lambda sent, total: bars.update(task, completed=sent, total=total)
-
-
 def _table(*columns: str) -> Any:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # A hash that is folded cannot be copied.
+        table.add_column(column, overflow="fold", no_wrap=column == "hash")
     return table
 
 

@@ -9,15 +9,20 @@ Imports nothing of the server, and nothing heavy.
 
 import base64
 import hashlib
+import importlib.util
 import json
+import math
 import os
 import ssl
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, Literal, NamedTuple, Self, overload
 
 import httpx
 import itsdangerous
@@ -28,7 +33,9 @@ Progress = Callable[[int, int], None]
 URL = "https://localhost:8443"
 UPLOAD_URL = "https://localhost:4443"
 
-_REQUEST_SALT = b"spectrogram-predictor.request"
+_AUDIENCE = "spectrogram-predictor"
+_TOKEN_SALT = b"spectrogram-predictor.request"
+_TOKEN_LIFETIME_S = 300
 _POLL_S = 1.0
 
 
@@ -141,7 +148,8 @@ class Client:
     ) -> str:
         """Register a model file, or a digest; return the digest.
 
-        What is None stays as it was registered before, if it was.
+        What is None stays as it was registered before, if it was; what is empty is taken away: ``{}`` for the
+        recipe, ``[]`` for goldens or labels.
 
         Parameters
         ----------
@@ -149,7 +157,7 @@ class Client:
             The file, or its SHA-256 in 64 hexadecimal digits.
         recipe : Recipe, mapping, path or str, optional
             How a song becomes the model's inputs: a `Recipe`, its JSON as a mapping or in a file, or the name of
-            one that is shipped.
+            one that is shipped, unless there is a file of that name.
         golden : iterable of tuple, optional
             Songs whose answers are known: pairs of a song and what the model must answer to it, or `Golden`.
         labels : sequence of str, optional
@@ -161,11 +169,13 @@ class Client:
         ------
         Refused
             The server does not want it, or serves the model already and it does not pass under these terms.
+        ValueError
+            A recipe's file is not JSON, labels are one string, or an expected number is not finite.
         """
         sha256 = model if isinstance(model, str) and is_sha256(model) else digest(Path(model))
         body: dict[str, Any] = {"hash": sha256}
         if labels is not None:
-            body["labels"] = list(labels)
+            body["labels"] = _labels(labels)
         if recipe is not None:
             body["recipe"] = _recipe(recipe)
         if golden is not None:
@@ -175,11 +185,20 @@ class Client:
         self._signed("/registermodelhash", body)
         return sha256
 
-    def upload(self, model: Path | str, progress: Progress | None = None) -> None:
-        """Send a registered model file to the upload port, streaming."""
+    def upload(self, model: Path | str, progress: Progress | bool = True) -> None:
+        """Send a registered model file to the upload port, streaming.
+
+        Parameters
+        ----------
+        model : path or str
+            The file.
+        progress : callable or bool
+            Watches; by default a bar on a terminal or in a notebook that has ipywidgets, and one line on stderr
+            elsewhere. False for nothing.
+        """
         path = Path(model)
-        with path.open("rb") as file:
-            watched = _Watched(file, path.stat().st_size, progress)
+        with path.open("rb") as file, _shown(progress, path.name) as progress_:
+            watched = _Watched(file, path.stat().st_size, progress_)
             files = {"model": (path.name, watched, "application/octet-stream")}
             self._request("POST", f"{self._upload_url}/nodemodeluploads", files=files)
 
@@ -196,7 +215,7 @@ class Client:
         labels: Sequence[str] | None = None,
         *,
         allow_custom: bool | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool = True,
         timeout_s: float = 300.0,
     ) -> dict[str, Any]:
         """Register, upload and wait until the model is served; return its state.
@@ -210,8 +229,8 @@ class Client:
             another file, and so another model, each time.
         recipe, golden, labels, allow_custom
             As for `register`.
-        progress : callable, optional
-            Watches the upload.
+        progress : callable or bool
+            Watches the upload, as for `upload`.
         timeout_s : float > 0
             How long to wait.
 
@@ -233,7 +252,24 @@ class Client:
             model.save(path)
             return self._publish(path, terms, progress, timeout_s)
 
-    def predict(self, song: Path | str | bytes, model: str, csv: bytes | str | None = None) -> list[list[float]]:
+    @overload
+    def predict(
+        self,
+        song: Path | str | bytes,
+        model: str,
+        csv: bytes | str | None = None,
+        *,
+        detail: Literal[False] = False,
+    ) -> list[list[float]]: ...
+
+    @overload
+    def predict(
+        self, song: Path | str | bytes, model: str, csv: bytes | str | None = None, *, detail: Literal[True]
+    ) -> dict[str, Any]: ...
+
+    def predict(
+        self, song: Path | str | bytes, model: str, csv: bytes | str | None = None, *, detail: bool = False
+    ) -> list[list[float]] | dict[str, Any]:
         """Ask a model about a song.
 
         Parameters
@@ -244,15 +280,20 @@ class Client:
             The model's SHA-256.
         csv : bytes or str, optional
             A line of names and a row of numbers, for models that take features.
+        detail : bool
+            Ask for more than the numbers.
 
         Returns
         -------
         array : list of list of float
-            The model's output, one row.
+            The model's output, one row. With `detail` a dict: ``array``, ``labels``, and the SHA-256 of ``model``
+            and ``recipe`` (None if there is none) under which it was answered.
         """
-        body = {"model_hash": model, "ext": _extension(song), "data": _base64(song)}
+        body: dict[str, Any] = {"model_hash": model, "ext": _extension(song), "data": _base64(song)}
         if csv is not None:
             body["csv"] = _base64(csv.encode() if isinstance(csv, str) else csv)
+        if detail:
+            return self._signed("/prediction", {**body, "detail": True})
         array: list[list[float]] = self._signed("/prediction", body)["array"]
         return array
 
@@ -266,7 +307,7 @@ class Client:
         return self._with_token(f"/models/{sha256}")
 
     def _publish(
-        self, path: Path, terms: dict[str, Any], progress: Progress | None, timeout_s: float
+        self, path: Path, terms: dict[str, Any], progress: Progress | bool, timeout_s: float
     ) -> dict[str, Any]:
         sha256 = self.register(path, **terms)
         state = self.model(sha256)
@@ -289,11 +330,16 @@ class Client:
         return self._request("POST", self._url + path, content=content)
 
     def _with_token(self, path: str) -> dict[str, Any]:
+        return self._request("GET", self._url + path, headers=self._bearer("GET", path))
+
+    def _bearer(self, method: str, path: str) -> dict[str, str]:
+        """Return the header that one request shows."""
         serializer = itsdangerous.URLSafeTimedSerializer(
-            self._token, salt=_REQUEST_SALT, signer_kwargs={"digest_method": hashlib.sha256}
+            self._token, salt=_TOKEN_SALT, signer_kwargs={"digest_method": hashlib.sha256}
         )
-        token = serializer.dumps({"method": "GET", "path": path})
-        return self._request("GET", self._url + path, headers={"Authorization": f"Bearer {token}"})
+        claims = {"aud": _AUDIENCE, "method": method, "path": path, "nonce": uuid.uuid4().hex}
+        token = serializer.dumps({**claims, "exp": int(time.time()) + _TOKEN_LIFETIME_S})
+        return {"Authorization": f"Bearer {token}"}
 
     def _request(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
         try:
@@ -329,15 +375,50 @@ class _Watched:
         return data
 
 
+@contextmanager
+def _shown(progress: Progress | bool, name: str) -> Iterator[Progress | None]:
+    """Show a bar where a person looks, and a line after all elsewhere, unless told otherwise."""
+    if not isinstance(progress, bool) or not progress:
+        yield progress or None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    # Without them rich shows nothing in a notebook.
+    if not (importlib.util.find_spec("ipywidgets") if console.is_jupyter else console.is_terminal):
+        yield None
+        print(f"uploaded {name}", file=sys.stderr)
+        return
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Bars(TextColumn("{task.description}"), *columns, console=console) as bars:
+        task = bars.add_task(name, total=None)
+        yield lambda sent, total: bars.update(task, completed=sent, total=total)
+
+
 def _recipe(recipe: Any) -> Any:
     if hasattr(recipe, "to_json"):
         return json.loads(recipe.to_json())
-    if not isinstance(recipe, Path):
+    if isinstance(recipe, Mapping):
+        return dict(recipe) or None
+    if (
+        isinstance(recipe, str)
+        and not Path(recipe).is_file()
+        and Path(recipe).name == recipe.removesuffix(".json")
+    ):
         return recipe
+    recipe = Path(recipe)
     try:
         return json.loads(recipe.read_bytes())
     except ValueError as error:
         raise ValueError(f"{recipe} is not JSON: {error}") from error
+
+
+def _labels(labels: Iterable[str]) -> list[str]:
+    if isinstance(labels, str):
+        raise ValueError(f"labels are a list of names, not one: {labels[:40]!r}")
+    return list(labels)
 
 
 def _golden(golden: Golden) -> dict[str, Any]:
@@ -365,6 +446,8 @@ def _numbers(value: Any) -> Any:
     try:
         items = iter(value)
     except TypeError:
+        if not math.isfinite(value):
+            raise ValueError(f"an expected answer is made of finite numbers, not of {value}") from None
         return float(value)
     return [_numbers(item) for item in items]
 

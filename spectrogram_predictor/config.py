@@ -34,7 +34,15 @@ class ServerSettings:
     api_port: int = _option(8443, "port of the API; 0 takes a free one", minimum=0, maximum=_MAX_PORT)
     upload_port: int = _option(4443, "port of the uploads; 0 takes a free one", minimum=0, maximum=_MAX_PORT)
     certs: str = _option("certs", "folder with server.crt and server.key; renewals are picked up")
+    max_connections: int = _option(4096, "connections that may be open at the same time, on each port", minimum=1)
+    max_connections_per_client: int = _option(
+        256, "the same from one address (an IPv6 network of 64 bits); 0 for no limit", minimum=0
+    )
     max_body_bytes: int = _option(64 * 2**20, "largest signed JSON body", minimum=1)
+    requests_per_s: float = _option(2000.0, "requests taken a second, of all clients; 0 for no limit", minimum=0)
+    client_requests_per_s: float = _option(
+        500.0, "the same for one address; behind a proxy, all clients have the proxy's", minimum=0
+    )
     drain_timeout_s: float = _option(30.0, "how long SIGTERM waits for requests under way", minimum=0)
 
 
@@ -69,6 +77,12 @@ class UploadSettings:
 
     max_bytes: int = _option(16 * 2**30, "largest model file", minimum=1)
     max_concurrent: int = _option(32, "uploads received at the same time", minimum=1)
+    max_concurrent_per_client: int = _option(
+        8, "the same from one address (an IPv6 network of 64 bits); 0 for no limit", minimum=0
+    )
+    max_unregistered_bytes: int = _option(
+        64 * 2**30, "of files that nobody has registered, while they arrive and until they are swept", minimum=1
+    )
     stall_timeout_s: float = _option(60.0, "a request body that sends nothing for so long is cut", minimum=0.1)
     min_bytes_per_s: int = _option(1024, "a request body slower on average is cut; 0 for no limit", minimum=0)
 

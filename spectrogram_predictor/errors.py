@@ -5,19 +5,29 @@
     ├── BadRequest              400
     ├── BadSignature            403
     │   └── NotSigned           401
+    ├── NotRegistered           403
     ├── NotFound                404
     │   └── ModelNotFound       404
     ├── MethodNotAllowed        405
+    ├── OffsetMismatch          409
+    │   └── Superseded          409
+    ├── DigestMismatch          409
+    ├── UploadGone              410
+    ├── UnsupportedVersion      412
     ├── TooLarge                413
     ├── UnsupportedMedia        415
     ├── Unprocessable           422
+    ├── UploadLocked            423  with Retry-After
     ├── QueueFull               429  with Retry-After
+    ├── TooManyRequests         429  with Retry-After
+    ├── ChecksumMismatch        460
     ├── Unavailable             503
     │   ├── StorageUnavailable  503
     │   │   └── Damaged         503
     │   ├── WorkerLost          503
     │   ├── OutOfService        503
     │   └── DeadlineExceeded    503
+    │       └── TooSlow         503
     └── InsufficientStorage     507
 
 The message is for the person who sent the request: never a path, a secret or a stack trace. Anything outside
@@ -69,6 +79,13 @@ class NotSigned(BadSignature):
     status = 401
 
 
+class NotRegistered(SpectrogramPredictorError):
+    """Nobody with the token said that this digest may come."""
+
+    status = 403
+    code = "not_registered"
+
+
 class NotFound(SpectrogramPredictorError):
     """There is no such route."""
 
@@ -87,6 +104,40 @@ class MethodNotAllowed(SpectrogramPredictorError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class OffsetMismatch(SpectrogramPredictorError):
+    """An upload goes on at another offset than was sent; ask for it, and send from there."""
+
+    status = 409
+    code = "offset_mismatch"
+
+
+class Superseded(OffsetMismatch):
+    """Somebody else goes on with this upload: the newest request wins."""
+
+    code = "superseded"
+
+
+class DigestMismatch(SpectrogramPredictorError):
+    """All bytes have come, and they are not those that were registered; none is kept."""
+
+    status = 409
+    code = "digest_mismatch"
+
+
+class UploadGone(SpectrogramPredictorError):
+    """There is no such upload: it has expired, was ended, or never was."""
+
+    status = 410
+    code = "upload_gone"
+
+
+class UnsupportedVersion(SpectrogramPredictorError):
+    """A version of tus other than 1.0.0."""
+
+    status = 412
+    code = "unsupported_version"
 
 
 class TooLarge(SpectrogramPredictorError):
@@ -110,12 +161,44 @@ class Unprocessable(SpectrogramPredictorError):
     code = "unprocessable"
 
 
+class UploadLocked(SpectrogramPredictorError):
+    """Another server holds this upload, and does not let go of it; try again later."""
+
+    status = 423
+    code = "upload_locked"
+    retry_after_s = 1
+
+
+class ChecksumMismatch(SpectrogramPredictorError):
+    """What came is not what was sent: none of this request's bytes is kept, send them again."""
+
+    status = 460
+    code = "checksum_mismatch"
+
+
 class QueueFull(SpectrogramPredictorError):
     """Too many predictions or uploads are waiting; try again later."""
 
     status = 429
     code = "queue_full"
     retry_after_s = 1
+
+
+class TooManyRequests(SpectrogramPredictorError):
+    """More requests a second than one client, or all together, may send.
+
+    Parameters
+    ----------
+    retry_after_s : int > 0
+        How long to wait [s].
+    """
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(SpectrogramPredictorError):
@@ -152,6 +235,10 @@ class DeadlineExceeded(Unavailable):
     """No answer within ``prediction.timeout_s``."""
 
     code = "deadline_exceeded"
+
+
+class TooSlow(DeadlineExceeded):
+    """The call by itself, without its time in the queue, took longer than ``prediction.timeout_s``."""
 
 
 class InsufficientStorage(SpectrogramPredictorError):

@@ -4,7 +4,6 @@ Owns what a golden is, in a request and in storage, and whether an answer matche
 touches storage.
 """
 
-import binascii
 import hashlib
 import re
 import sys
@@ -13,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import pybase64
 from numpy.typing import NDArray
 
 from spectrogram_predictor.errors import BadRequest, Unprocessable
+from spectrogram_predictor.fields import base64, check_extension
 
 TOLERANCE = 1e-3
 """The largest difference that is no mismatch, where a golden does not say."""
@@ -29,7 +28,6 @@ MAX_NUMBERS = 2**16
 """In the expected answers of one registration together."""
 
 _KEYS = {"song", "ext", "csv", "expected", "tolerance"}
-_EXTENSION = re.compile(r"\.?[A-Za-z0-9]{0,16}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -138,10 +136,7 @@ def _parse(where: str, fields: Mapping[str, Any], objects: dict[str, bytes]) -> 
     missing = [key for key in ("song", "expected") if key not in fields]
     if missing:
         raise BadRequest(f"{where}.{missing[0]} is missing")
-    extension = fields.get("ext", "")
-    # The content says what a song is.
-    if not isinstance(extension, str) or not _EXTENSION.fullmatch(extension):
-        raise BadRequest(f"{where}.ext must be a file extension of letters and digits, such as wav")
+    check_extension(fields.get("ext", ""), f"{where}.ext")
     try:
         expected = _expected(fields["expected"])
         tolerance = _tolerance(fields.get("tolerance", TOLERANCE))
@@ -157,12 +152,7 @@ def _parse(where: str, fields: Mapping[str, Any], objects: dict[str, bytes]) -> 
 
 
 def _keep(where: str, text: object, objects: dict[str, bytes]) -> str:
-    if not isinstance(text, str):
-        raise BadRequest(f"{where} must be a string")
-    try:
-        content = pybase64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"{where} is not base64") from error
+    content = base64(text, where)
     digest = hashlib.sha256(content).hexdigest()
     objects[digest] = content
     return digest

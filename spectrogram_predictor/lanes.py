@@ -2,19 +2,21 @@
 
 import asyncio
 import itertools
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
-DEPTH = 3
+DEPTH = 4
 
 
 class Lane:
     """Do one thing after the other in a thread.
 
-    `put` returns at once while fewer than `DEPTH` things wait: the thread need not stop between two of them to be
-    told of the next, nor the event loop wait for each. What a thing raises, a later `put` or `join` raises.
+    `put` returns at once while fewer than `DEPTH` things are to do. Loop and thread do not tell each other of each
+    of them: the thread takes the next one that is there, and wakes the loop when little is left. What a thing
+    raises, a later `put` or `join` raises; what was to be done after it is not.
 
     Parameters
     ----------
@@ -24,23 +26,77 @@ class Lane:
 
     def __init__(self, thread: Executor) -> None:
         self._thread = thread
-        self._pending: deque[asyncio.Future[Any]] = deque()
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._lock = threading.Lock()
+        self._working = False
+        self._failure: BaseException | None = None
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
     async def put(self, function: Callable[..., object], *args: Any) -> None:
         """Hand over a call."""
-        self._pending.append(asyncio.get_running_loop().run_in_executor(self._thread, function, *args))
-        while self._pending and (len(self._pending) > DEPTH or self._pending[0].done()):
-            await self._pending.popleft()
+        self._raise()
+        with self._lock:
+            self._calls.append((function, args))
+            begin, self._working = not self._working, True
+        if begin:
+            self._thread.submit(self._work, asyncio.get_running_loop())
+        if len(self._calls) > DEPTH:
+            await self._until(DEPTH // 2)
+            self._raise()
 
     async def join(self) -> None:
         """Wait until everything is done."""
-        while self._pending:
-            await self._pending.popleft()
+        await self._until(0)
+        self._raise()
 
     async def drop(self) -> None:
         """Wait until nothing is being done any more, whatever became of it."""
-        await asyncio.gather(*self._pending, return_exceptions=True)
-        self._pending.clear()
+        await self._until(0)
+        self._failure = None
+
+    def _raise(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    async def _until(self, left: int) -> None:
+        """Wait until no more than so many are left; the one that is being done counts."""
+        with self._lock:
+            if len(self._calls) <= left:
+                return
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append((left, waiter))
+        await waiter
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do some of what is there, and come back for more: other lanes share the thread."""
+        for _ in range(DEPTH):
+            self._do_next()
+            if not self._settle(loop):
+                return
+        self._thread.submit(self._work, loop)
+
+    def _do_next(self) -> None:
+        function, args = self._calls[0]
+        try:
+            function(*args)
+        except BaseException as error:
+            self._failure = error
+
+    def _settle(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Take what is done off the list, wake who waited for that; tell whether there is more to do."""
+        with self._lock:
+            if self._failure is None:
+                self._calls.popleft()
+            else:
+                self._calls.clear()
+            left = len(self._calls)
+            self._working = left > 0
+            waking = [waiter for most, waiter in self._waiters if left <= most]
+            self._waiters = [(most, waiter) for most, waiter in self._waiters if left > most]
+        if waking:
+            loop.call_soon_threadsafe(_wake, waking)
+        return left > 0
 
 
 class Lanes:
@@ -66,3 +122,9 @@ class Lanes:
         """Let go of the threads, once they are done."""
         for thread in self._threads:
             thread.shutdown(wait=True)
+
+
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)

@@ -10,7 +10,9 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from spectrogram_predictor.certificates import ServerCertificate
-from spectrogram_predictor.errors import ConfigError
+from spectrogram_predictor.config import ServerSettings
+from spectrogram_predictor.errors import ConfigError, QueueFull
+from spectrogram_predictor.limits import Place, Places
 from spectrogram_predictor.tls import CHUNK_BYTES, TlsSocket, TlsStream
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ IDLE_TIMEOUT_S = 75.0
 _NO_LIMIT = 2**62
 _AT_ONCE = 64
 _PAUSE_S = 0.5
+_TELL_S = 5.0
 
 
 class Listener:
@@ -34,8 +37,10 @@ class Listener:
         What it serves; limits on bodies are its handlers' business.
     certificate : ServerCertificate
         Each connection gets the one that is current when it is accepted.
-    host, port
-        Where; port 0 takes a free one.
+    settings : ServerSettings
+        Where, and how many connections.
+    port : int
+        0 takes a free one.
 
     Raises
     ------
@@ -43,7 +48,9 @@ class Listener:
         The port cannot be had.
     """
 
-    def __init__(self, app: Application, certificate: ServerCertificate, host: str, port: int) -> None:
+    def __init__(
+        self, app: Application, certificate: ServerCertificate, settings: ServerSettings, port: int
+    ) -> None:
         self._certificate = certificate
         self._server = HTTPServer(
             app,
@@ -53,14 +60,16 @@ class Listener:
             idle_connection_timeout=IDLE_TIMEOUT_S,
         )
         try:
-            self._sockets = bind_sockets(port, host, reuse_port=False)
+            self._sockets = bind_sockets(port, settings.host, reuse_port=False)
         except OSError as error:
-            raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+            raise ConfigError(f"cannot listen on {settings.host} port {port}: {error.strerror}") from error
         self.port: int = self._sockets[0].getsockname()[1]
         self._streams: set[TlsStream] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
         # The rest of the descriptors is for files and workers, and for the other port.
-        self._max_streams = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3
+        self._max_streams = min(settings.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3)
+        self._places = Places(self._max_streams, settings.max_connections_per_client)
+        self._turned_away = 0
 
     def start(self) -> None:
         """Accept connections."""
@@ -92,18 +101,45 @@ class Listener:
             except OSError as error:
                 self._pause(sock, str(error.strerror))
                 return
-            self._wrap(connection, address)
+            try:
+                place = self._places.take(address[0])
+            except QueueFull:
+                connection.close()
+                self._turn_away(address[0])
+            else:
+                self._wrap(connection, address, place)
 
-    def _wrap(self, connection: socket.socket, address: tuple[str, int]) -> None:
+    def _turn_away(self, address: str) -> None:
+        if not self._turned_away:
+            asyncio.get_running_loop().call_later(_TELL_S, self._tell, address)
+        self._turned_away += 1
+
+    def _tell(self, address: str) -> None:
+        logger.warning(
+            "port %d turned away %d connections of clients that had %d already, such as %s",
+            self.port,
+            self._turned_away,
+            self._places.per_client,
+            address,
+        )
+        self._turned_away = 0
+
+    def _wrap(self, connection: socket.socket, address: tuple[str, int], place: Place) -> None:
         try:
             connection.getpeername()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             # The client has gone already.
             connection.close()
+            place.leave()
             return
         wrapped = TlsSocket(connection, self._certificate.context)
-        stream = TlsStream(wrapped, self._streams.discard, max_buffer_size=MAX_BUFFER_BYTES)
+
+        def forget(stream: TlsStream) -> None:
+            self._streams.discard(stream)
+            place.leave()
+
+        stream = TlsStream(wrapped, forget, max_buffer_size=MAX_BUFFER_BYTES)
         self._streams.add(stream)
         serving = asyncio.create_task(self._serve(stream, address))
         self._handshakes.add(serving)

@@ -11,13 +11,11 @@ worker which a model file has taken over cannot run code in the server.
 import importlib
 import json
 import logging
-import math
 import os
 import pickle
 import queue
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -31,8 +29,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spectrogram_predictor import errors, logs
+from spectrogram_predictor.channel import Channel, Inbox
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, OutOfService, SpectrogramPredictorError, WorkerLost
+from spectrogram_predictor.errors import (
+    DeadlineExceeded,
+    OutOfService,
+    SpectrogramPredictorError,
+    TooSlow,
+    WorkerLost,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +47,6 @@ MAX_ANSWER_BYTES = 64 * 2**20
 _HEARTBEAT_S = 1.0
 _RESTART_PAUSE_S = 1.0
 _REFUSED_PAUSE_S = 0.005
-_SOCKET_BYTES = 4 * 2**20
-_MOST_PIECES = 64
 _LARGE = 2**16
 _SECRETS = ("SIGNING_TOKEN", "AWS_")
 
@@ -90,6 +93,10 @@ class WorkerPool(Executor):
         return any(worker.alive for worker in list(self._workers.values()))
 
     @property
+    def _running(self) -> "list[_Worker]":
+        return [worker for worker in list(self._workers.values()) if worker.running]
+
+    @property
     def pids(self) -> list[int]:
         """The process ids of the workers that are up."""
         return [worker.pid for worker in list(self._workers.values()) if worker.alive]
@@ -98,7 +105,7 @@ class WorkerPool(Executor):
         """Queue a call; its result must be JSON.
 
         The future raises what the call raised if that is one of ours, `WorkerLost` if the worker died in the
-        call, `DeadlineExceeded` if it took too long and was ended. A call that raises `OutOfService` is given to
+        call, `TooSlow` if it took too long and was ended. A call that raises `OutOfService` is given to
         the other workers, before it is that.
         """
         if self._closing.is_set():
@@ -179,7 +186,8 @@ class WorkerPool(Executor):
 
     def _leave_to_others(self, call: _Call) -> bool:
         """Put a call back for workers that have not refused it; False if there are none."""
-        if self._closing.is_set() or not set(self.pids) - call.refused_by:
+        # One that is still starting is one of them: it may be the only one that can answer.
+        if self._closing.is_set() or not {worker.pid for worker in self._running} - call.refused_by:
             return False
         self._calls.put(call)
         # They may be busy; whoever refuses has nothing to do and is always first.
@@ -216,21 +224,34 @@ class _Worker:
     def __init__(self, initializer: str, settings: PredictionSettings) -> None:
         arguments = [initializer, str(settings.threads), str(settings.cached_models)]
         ours, theirs = socket.socketpair()
-        with ours, theirs:
+        inbox = Inbox()
+        self._channel = Channel(ours, inbox)
+        descriptors = [theirs.fileno(), inbox.descriptor]
+        try:
             self._process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), *arguments],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-m", __name__, *map(str, descriptors), *arguments],
+                pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 env=_environment(settings.threads),
             )
-            self._channel = _Channel(ours.dup())
+        except BaseException:
+            self._channel.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(inbox.descriptor)
         self._ready = False
         self.pid = self._process.pid
 
     @property
     def alive(self) -> bool:
         """Whether it can be given work."""
-        return self._ready and self._process.poll() is None
+        return self._ready and self.running
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, which may still be starting."""
+        return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
         self._exchange((), START_TIMEOUT_S)
@@ -264,59 +285,9 @@ class _Worker:
             (answer,) = self._channel.receive(MAX_ANSWER_BYTES, deadline)
             return json.loads(answer)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
+            raise TooSlow(f"it took its worker longer than {timeout_s:g} s") from error
         except (EOFError, OSError, ValueError) as error:
             raise WorkerLost("the worker process ended, please send it again") from error
-
-
-class _Channel:
-    """Messages over a stream socket: a few pieces each, their number and lengths before them.
-
-    Not `multiprocessing.connection.Connection`: that waits for ever for a process which reads nothing, or which
-    stops in the middle of a message.
-    """
-
-    def __init__(self, stream: socket.socket) -> None:
-        # The kernel gives less if it must: then the two wait for each other more often.
-        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            stream.setsockopt(socket.SOL_SOCKET, buffer, _SOCKET_BYTES)
-        self._stream = stream
-        self.close = stream.close
-
-    def send(self, pieces: Sequence[Any], deadline: float = math.inf) -> None:
-        head = struct.pack(f"!{1 + len(pieces)}Q", len(pieces), *(memoryview(piece).nbytes for piece in pieces))
-        for data in (head, *pieces):
-            self._wait_no_longer_than(deadline)
-            self._stream.sendall(data)
-
-    def receive(self, max_bytes: int | None = None, deadline: float = math.inf) -> list[bytes]:
-        (count,) = struct.unpack("!Q", self._read(8, deadline))
-        if count > _MOST_PIECES:
-            raise ValueError(f"a message of {count} pieces; the most is {_MOST_PIECES}")
-        lengths = struct.unpack(f"!{count}Q", self._read(8 * count, deadline))
-        if max_bytes is not None and sum(lengths) > max_bytes:
-            raise ValueError(f"a message of {sum(lengths)} bytes; the most is {max_bytes}")
-        return [self._read(length, deadline) for length in lengths]
-
-    def _read(self, length: int, deadline: float) -> bytes:
-        parts = []
-        while length:
-            self._wait_no_longer_than(deadline)
-            data = self._stream.recv(length, socket.MSG_WAITALL)
-            if not data:
-                raise EOFError
-            parts.append(data)
-            length -= len(data)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _wait_no_longer_than(self, deadline: float) -> None:
-        if deadline == math.inf:
-            return
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        # For sendall it bounds the whole, for recv the wait for the first byte.
-        self._stream.settimeout(left_s)
 
 
 @contextmanager
@@ -367,11 +338,11 @@ def _answer(message: Sequence[bytes]) -> bytes:
 
 def main(arguments: list[str]) -> None:
     """Be a worker: answer calls until the server goes away."""
-    descriptor, initializer, threads, cached_models = arguments
+    stream, inbox, initializer, threads, cached_models = arguments
     # Ctrl-C in a terminal goes to the whole group; the server decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logs.configure()
-    channel = _Channel(socket.socket(fileno=int(descriptor)))
+    channel = Channel(socket.socket(fileno=int(stream)), Inbox(int(inbox)))
     module, _, function = initializer.partition(":")
     began = time.monotonic()
     with quiet_import():

@@ -4,16 +4,27 @@ What happens to the song is the `engine`'s business, in a worker; this module on
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from spectrogram_predictor import plugins
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, ModelNotFound, QueueFull, StorageUnavailable
+from spectrogram_predictor.errors import (
+    DeadlineExceeded,
+    ModelNotFound,
+    OutOfService,
+    QueueFull,
+    StorageUnavailable,
+)
 from spectrogram_predictor.registry import Registration, Registry, Terms
 from spectrogram_predictor.storage import Backend
+
+FRESH_S = 1.0
+"""How long a model that was looked up in the storage is not looked up again."""
 
 _MAX_KNOWN = 256
 
@@ -41,8 +52,10 @@ class Answer:
 
 
 class _Known(NamedTuple):
-    """A registration as it was last read: what answers tell of it, and what workers need of it."""
+    """A model as it was last looked for: its file, what answers tell of it, and what workers need of it."""
 
+    key: str
+    path: Path
     version: str | None
     recipe: str | None
     labels: tuple[str, ...]
@@ -72,7 +85,9 @@ class Predictor:
         self._executor = executor
         self._settings = settings
         self._waiting = 0
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, tuple[float, _Known]] = {}
+        self._forgotten = 0
+        self._out_of_service: dict[str, str] = {}
 
     @property
     def ready(self) -> bool:
@@ -109,50 +124,80 @@ class Predictor:
         BadRequest, UnsupportedMedia, Unprocessable, TooLarge
             The song or the csv cannot be used.
         """
-        key = await self._registry.find_model(sha256)
-        path = await self._backend.fetch(key, sha256) if key else None
-        if key is None or path is None:
-            raise ModelNotFound(await self._why_not(sha256))
-        known = await self._known_of(sha256)
+        known = await self._look_up(sha256)
         if self._waiting >= self._settings.queue:
             raise QueueFull("too many predictions are waiting, try again later")
         try:
-            array = await self._run(_predict, path, sha256, key.rpartition(".")[2], known.terms, song, csv)
-        except StorageUnavailable:
-            # A golden's file may have left this machine: look again.
-            self._known.pop(sha256, None)
+            format_ = known.key.rpartition(".")[2]
+            question = (known.path, sha256, format_, known.terms, song, csv)
+            array = await self._run(self._settings.timeout_s, _predict, *question)
+        except OutOfService as error:
+            self._out_of_service[sha256] = error.message
             raise
+        except (ModelNotFound, StorageUnavailable):
+            # The model's file, or a golden's, may have left this machine: look again.
+            self.forget(sha256)
+            raise
+        self._out_of_service.pop(sha256, None)
         return Answer(array, sha256, known.recipe, known.labels)
+
+    def out_of_service(self, sha256: str) -> str | None:
+        """Return why no worker answered for a model when it was last asked about, if that is how it was."""
+        return self._out_of_service.get(sha256)
 
     async def inspect(self, key: str, registration: Registration, format: str) -> dict[str, Any]:  # noqa: A002
         """Load the model at a storage key, under a registration, and return what it is; see `engine.inspect`.
+
+        It waits for a worker for as long as they have other work: that says nothing of the model.
 
         Raises
         ------
         UnsupportedMedia, Unprocessable
             It cannot be served.
+        TooSlow
+            By itself it took longer than ``prediction.timeout_s``.
         """
         path = await self._backend.fetch(key, registration.sha256)
         if path is None:
             raise ModelNotFound("the file is gone")
         terms = await self._registry.terms(registration)
-        description: dict[str, Any] = await self._run(_inspect, path, registration.sha256, format, terms)
+        description: dict[str, Any] = await self._run(None, _inspect, path, registration.sha256, format, terms)
         return description
 
-    async def _known_of(self, sha256: str) -> _Known:
+    def forget(self, sha256: str) -> None:
+        """Look a model up again before it is next asked: something has become of it."""
+        self._known.pop(sha256, None)
+        self._forgotten += 1
+
+    async def _look_up(self, sha256: str) -> _Known:
+        """Return what is known of a model, which is looked at again after `FRESH_S`."""
+        now = time.monotonic()
+        until, known = self._known.get(sha256, (0.0, None))
+        if known and now < until:
+            return known
+        forgotten = self._forgotten
+        key = await self._registry.find_model(sha256)
+        path = await self._backend.fetch(key, sha256) if key else None
+        if key is None or path is None:
+            self._known.pop(sha256, None)
+            raise ModelNotFound(await self._why_not(sha256))
         version = await self._registry.version(sha256)
-        known = self._known.pop(sha256, None)
-        if known is None or known.version != version:
+        if known is None or (known.key, known.path, known.version) != (key, path, version):
             registration = await self._registry.held(sha256)
             recipe = registration.recipe.sha256 if registration.recipe else None
-            known = _Known(version, recipe, registration.names, await self._registry.terms(registration))
-        while len(self._known) >= _MAX_KNOWN:
-            del self._known[next(iter(self._known))]
-        self._known[sha256] = known
+            terms = await self._registry.terms(registration)
+            known = _Known(key, path, version, recipe, registration.names, terms)
+        if forgotten == self._forgotten:
+            self._keep(sha256, now + FRESH_S, known)
         return known
 
-    async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
-        timeout_s = self._settings.timeout_s
+    def _keep(self, sha256: str, until: float, known: _Known) -> None:
+        self._known.pop(sha256, None)
+        while len(self._known) >= _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[sha256] = until, known
+
+    async def _run(self, timeout_s: float | None, function: Callable[..., Any], *args: Any) -> Any:
         self._waiting += 1
         try:
             future = self._executor.submit(function, *args)

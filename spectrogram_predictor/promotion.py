@@ -7,10 +7,12 @@ its name.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
-from spectrogram_predictor import storage
+from spectrogram_predictor import storage, tokens
 from spectrogram_predictor.config import PromotionSettings
 from spectrogram_predictor.errors import (
     Damaged,
@@ -18,7 +20,7 @@ from spectrogram_predictor.errors import (
     ModelNotFound,
     SpectrogramPredictorError,
     StorageUnavailable,
-    Unavailable,
+    TooSlow,
     Unprocessable,
     UnsupportedMedia,
 )
@@ -32,9 +34,13 @@ Inspect = Callable[[str, Registration, str], Awaitable[dict[str, Any]]]
 """Load the model at a storage key, under this registration, in this format; return what it is, or raise."""
 
 MAX_TRIAL_LOADS = 3
-"""How often a file may take a worker down with it, or not fit into memory, before it is rejected."""
+"""How often trying a file may take a worker down, memory, or too long, or fail in a way that nobody foresaw."""
+
+TRIALS_AT_A_TIME = 2
+"""Files that are tried beside each other: one that takes long does not hold up the next."""
 
 _MAGIC = {"h5": b"\x89HDF\r\n\x1a\n", "keras": b"PK\x03\x04"}
+_T = TypeVar("_T")
 _REFUSALS = (UnsupportedMedia, Unprocessable)
 
 
@@ -71,7 +77,10 @@ class Promoter:
         self._lock = asyncio.Lock()
         self._registering = asyncio.Lock()
         self._next: asyncio.Task[list[str]] | None = None
-        self._tasks: set[asyncio.Task[list[str]]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._lanes = asyncio.Semaphore(TRIALS_AT_A_TIME)
+        self._trying: dict[str, asyncio.Task[str | None]] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._seen: dict[str, tuple[str, str]] = {}
         self._trials: dict[str, int] = {}
         self._collected: tuple[list[Entry], list[Entry]] | None = None
@@ -107,8 +116,9 @@ class Promoter:
     async def sweep(self, patience_s: float | None = None) -> list[str]:
         """Sweep the storage once; return the digests that were promoted, each once.
 
-        Sweeps of one server never overlap. A call during a sweep waits for the next one, which sees everything
-        that was there at the time of the call; all such calls share it.
+        While a server looks through the storage, calls wait for the next sweep, which sees everything that was
+        there at the time of the call; all such calls share it. Files are tried after that, beside the sweeps that
+        follow: these do not try them again, but wait for them as well.
 
         Parameters
         ----------
@@ -116,9 +126,7 @@ class Promoter:
             How long to wait for the sweep, which goes on without the caller; an empty list if that is too short.
         """
         if self._next is None:
-            self._next = asyncio.create_task(self._sweep_alone())
-            self._tasks.add(self._next)
-            self._next.add_done_callback(self._tasks.discard)
+            self._next = self._begin(self._sweep())
         sweeping = self._next
         await asyncio.wait([sweeping], timeout=patience_s)
         return sweeping.result() if sweeping.done() else []
@@ -130,24 +138,64 @@ class Promoter:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _sweep_alone(self) -> list[str]:
+    def _begin(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _sweep(self) -> list[str]:
         async with self._lock:
             self._next = None
-            promoted: dict[str, None] = {}
-            received = list(self._uploads.digests)
-            entries = await self._backend.list(storage.TEMP)
-            self._forget_all_but(entries, received)
-            for entry in entries:
-                try:
-                    if digest := await self._settle(entry):
-                        promoted[digest] = None
-                except SpectrogramPredictorError as error:
-                    # If it is gone, another server has settled it meanwhile.
-                    if await self._backend.stat(entry.key):
-                        logger.warning("%s stays for the next sweep: %s", entry.key, error)
+            await self._recover()
+            begun = await self._look_through()
+            under_way = list(self._trying.values())
             await self._expire()
             await self._collect()
-            return list(promoted)
+        await asyncio.gather(*under_way)
+        return list(dict.fromkeys(digest for trial in begun if (digest := trial.result())))
+
+    async def _look_through(self) -> list[asyncio.Task[str | None]]:
+        """Settle what can be settled without a trial, and begin the others'."""
+        received = list(self._uploads.digests)
+        entries = await self._backend.list(storage.TEMP)
+        self._forget_all_but(entries, received)
+        found = []
+        for entry in entries:
+            if entry.key not in self._trying:
+                async with self._staying(entry.key):
+                    found.append(await self._settle(entry))
+        # Those that have failed before come last: they may again.
+        due = sorted(filter(None, found), key=lambda one: self._trials.get(one[1].sha256, 0))
+        return [self._begin_trial(*one) for one in due]
+
+    @asynccontextmanager
+    async def _staying(self, key: str) -> AsyncIterator[None]:
+        """Leave a file that cannot be settled now for the next sweep."""
+        try:
+            yield
+        except SpectrogramPredictorError as error:
+            # If it is gone, another server has settled it meanwhile.
+            if await self._backend.stat(key):
+                logger.warning("%s stays for the next sweep: %s", key, error)
+
+    def _begin_trial(self, key: str, registration: Registration) -> asyncio.Task[str | None]:
+        trial = self._trying[key] = self._begin(self._promote_in_turn(key, registration))
+        trial.add_done_callback(lambda _: self._end_trial(key, trial))
+        return trial
+
+    def _end_trial(self, key: str, trial: asyncio.Task[str | None]) -> None:
+        del self._trying[key]
+        # A sweep that the storage has failed does not wait for its trials, nor for what they raise.
+        if not trial.cancelled():
+            trial.exception()
+
+    async def _promote_in_turn(self, key: str, registration: Registration) -> str | None:
+        # Several files of one content are one model.
+        turn = self._turns.setdefault(registration.sha256, asyncio.Lock())
+        async with turn, self._lanes, self._staying(key):
+            return await self._promote(key, registration)
+        return None
 
     def _forget_all_but(self, entries: Sequence[Entry], received: Sequence[str]) -> None:
         present = {entry.key for entry in entries}
@@ -157,8 +205,8 @@ class Promoter:
                 # Another server has settled it. What was received since the listing is not forgotten.
                 self._uploads.digests.pop(key, None)
 
-    async def _settle(self, entry: Entry) -> str | None:
-        """Decide on one file in temp/; return its digest if it was promoted."""
+    async def _settle(self, entry: Entry) -> tuple[str, Registration] | None:
+        """Decide on one file in temp/; return key and registration if that takes a trial."""
         digest = await self._digest(entry)
         if digest is None:
             return None
@@ -169,7 +217,7 @@ class Promoter:
         key: str | None = entry.key
         if not storage.is_received(entry.key):
             key = await self._take_in(entry, digest)
-        return await self._promote(key, registration) if key else None
+        return (key, registration) if key else None
 
     async def _digest(self, entry: Entry) -> str | None:
         if digest := self._uploads.digests.get(entry.key):
@@ -196,7 +244,7 @@ class Promoter:
 
     async def _take_in(self, entry: Entry, digest: str) -> str | None:
         """Copy a file that was put into temp/ by hand: whoever holds it open could still write to the original."""
-        upload = await self._uploads.begin()
+        upload = await self._uploads.begin(registered=True)
         try:
             async for chunk in self._backend.chunks(entry.key):
                 await upload.write(chunk)
@@ -220,14 +268,13 @@ class Promoter:
             if await self._backend.stat(key):
                 await self._reject(key, digest, error.message)
             return None
-        except (DeadlineExceeded, StorageUnavailable):
-            # Time in the queue, or the storage: no fault of the file.
-            raise
-        except Unavailable as error:
+        except SpectrogramPredictorError as error:
+            if _is_no_fault_of_the_file(error):
+                raise
             self._trials[digest] = self._trials.get(digest, 0) + 1
             if self._trials[digest] < MAX_TRIAL_LOADS:
                 raise
-            await self._reject(key, digest, f"loading it failed {MAX_TRIAL_LOADS} times: {error.message}")
+            await self._reject(key, digest, f"trying it failed {MAX_TRIAL_LOADS} times: {error.message}")
             return None
         if await self._registry.get(digest) != registration:
             logger.info("%s was registered anew while it was tried: the next sweep tries it again", digest)
@@ -258,7 +305,8 @@ class Promoter:
 
     async def _try(self, key: str, registration: Registration, format_: str) -> dict[str, Any]:
         inspected = await self._inspect(key, registration, format_)
-        _check_labels(registration.names, inspected["outputs"])
+        # The recipe's are checked with the recipe.
+        _check_labels(registration.labels, inspected["outputs"])
         return inspected
 
     async def _format(self, key: str) -> str:
@@ -288,8 +336,16 @@ class Promoter:
 
     async def _expire(self) -> None:
         """Remove uploads in which nothing has moved for long: whoever sent them is gone."""
-        for key in await self._backend.expire(self._settings.incoming_ttl_s):
+        ttl_s = self._settings.incoming_ttl_s
+        for key in [*await self._backend.expire(ttl_s), *await self._uploads.partials.expire(ttl_s)]:
             logger.info("expired %s", key)
+        await tokens.forget(self._backend)
+
+    async def _recover(self) -> None:
+        try:
+            await self._uploads.partials.recover()
+        except SpectrogramPredictorError as error:
+            logger.warning("uploads that are whole stay for the next sweep: %s", error)
 
     async def _collect(self) -> None:
         """Remove songs that no golden names: of a registration that another has replaced, or that never came."""
@@ -322,6 +378,12 @@ class Promoter:
             goldens = registration.golden if registration else ()
             named.update(digest for golden in goldens for digest in golden.objects)
         return named
+
+
+def _is_no_fault_of_the_file(error: SpectrogramPredictorError) -> bool:
+    """Tell whether it is time in a queue, or the storage."""
+    in_queue = isinstance(error, DeadlineExceeded) and not isinstance(error, TooSlow)
+    return in_queue or isinstance(error, StorageUnavailable)
 
 
 def _check_labels(labels: Sequence[str], outputs: Sequence[Any]) -> None:

@@ -3,11 +3,15 @@
     registered/<sha256>.json     one registration
     golden/<sha256>              a song or a row of features that a registration's goldens name; hashes to its name
     incoming/<upload-id>/data    bytes being received
+    incoming/<upload-id>/info    what an upload that can be gone on with was begun for
+    incoming/<upload-id>/claim   who may go on with it
+    incoming/<upload-id>/<offset>  its bytes from there, where they are kept as pieces
     temp/<upload-id>.upload      a whole file, received by a server, waiting for the sweep
     temp/<any other name>        a file that somebody put there by hand
     inspected/<sha256>.json      what loading the model showed: format, inputs, outputs
     models/<sha256>.h5|.keras    promoted; immutable; content always hashes to its name
     rejected/<sha256>.json       why a registered file was refused
+    nonces/<nonce>               of a request token that has been used to change something
     quarantine/<name>.<sha256>   was promoted under that name, but has that digest
 
 Keys are relative, with forward slashes. No other module builds or takes apart a key.
@@ -15,7 +19,7 @@ Keys are relative, with forward slashes. No other module builds or takes apart a
 
 import abc
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +34,9 @@ REJECTED = "rejected/"
 INSPECTED = "inspected/"
 GOLDEN = "golden/"
 QUARANTINE = "quarantine/"
+NONCES = "nonces/"
 
-PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED, GOLDEN, QUARANTINE)
+PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED, GOLDEN, QUARANTINE, NONCES)
 """Where all of it is."""
 
 FORMATS = ("h5", "keras")
@@ -49,6 +54,11 @@ def registered_key(sha256: str) -> str:
 def golden_key(sha256: str) -> str:
     """Return the key of what a golden names by its digest."""
     return f"{GOLDEN}{sha256}"
+
+
+def nonce_key(nonce: str) -> str:
+    """Return the key of a request token's nonce."""
+    return f"{NONCES}{nonce}"
 
 
 def inspected_key(sha256: str) -> str:
@@ -79,6 +89,27 @@ def quarantined_key(key: str, sha256: str) -> str:
 def incoming_key(upload_id: str) -> str:
     """Return the key of the bytes of an upload under way."""
     return f"{INCOMING}{upload_id}/data"
+
+
+def info_key(upload_id: str) -> str:
+    """Return the key of what an upload was begun for."""
+    return f"{INCOMING}{upload_id}/info"
+
+
+def claim_key(upload_id: str) -> str:
+    """Return the key that names the only writer of an upload."""
+    return f"{INCOMING}{upload_id}/claim"
+
+
+def piece_key(upload_id: str, offset: int) -> str:
+    """Return the key of an upload's bytes from an offset on."""
+    return f"{INCOMING}{upload_id}/{offset:020d}"
+
+
+def piece_offset(key: str) -> int | None:
+    """Return where a piece begins; None if it is none."""
+    name = key.rpartition("/")[2]
+    return int(name) if name.isdecimal() and key.startswith(INCOMING) else None
 
 
 def received_key(upload_id: str) -> str:
@@ -134,6 +165,46 @@ class Writer(abc.ABC):
         """Leave nothing behind; harmless after `commit` or twice."""
 
 
+class Partial(abc.ABC):
+    """The bytes of an upload that can be gone on with, in the hands of its only writer.
+
+    Attributes
+    ----------
+    stored : int
+        Bytes that can be read back by now; never fewer than were synced.
+    """
+
+    stored: int
+
+    @abc.abstractmethod
+    async def write(self, data: bytes) -> None:
+        """Append; may return before it is done, and raise what went wrong with it at a later call.
+
+        Raises
+        ------
+        Superseded
+            Somebody has resumed it since.
+        """
+
+    @abc.abstractmethod
+    async def sync(self) -> int:
+        """Make all of it durable; return how much that is, which may be acknowledged.
+
+        Raises
+        ------
+        Superseded
+            Somebody has resumed it since: nothing may be acknowledged any more.
+        """
+
+    @abc.abstractmethod
+    async def finish(self, key: str) -> None:
+        """Let all of it appear under a key, in one step, and no longer here; again after a crash is fine."""
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Let go; keep what was written as far as that is possible; harmless twice, or after `finish`."""
+
+
 class Backend(abc.ABC):
     """A store of objects.
 
@@ -163,6 +234,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     async def check(self) -> None:
         """Raise StorageUnavailable if objects cannot be read and written now."""
+
+    async def free_bytes(self) -> int | None:
+        """Return how much more can be stored; None if nobody knows."""
+        return None
 
     @abc.abstractmethod
     async def now(self) -> float:
@@ -215,6 +290,67 @@ class Backend(abc.ABC):
         sha256 : str
             Digest that its content should have. A backend that copies it here checks; the worker does in any case.
         """
+
+    # Uploads that can be gone on with. A backend need not do anything for them: kept as pieces, they are as safe
+    # as its `put`, and as well fenced as that is exclusive. One that can append or copy by itself does it better.
+
+    piece_bytes = 8 * 2**20
+    """Size of a piece; two of them are in memory for each upload under way."""
+
+    async def begin(self, upload_id: str) -> None:  # noqa: B027  # pieces need nothing
+        """Make room for an upload of which nothing has come."""
+
+    async def resume(self, upload_id: str) -> Partial | None:
+        """Become an upload's only writer, after all that is stored; None if there is no such upload.
+
+        Whoever was it before can neither add to it nor acknowledge anything from now on, in this process or any
+        other.
+
+        Raises
+        ------
+        UploadLocked
+            Whoever was it before does not let go.
+        """
+        from spectrogram_predictor.pieces import Pieces
+
+        return await Pieces.resume(self, upload_id)
+
+    async def stored(self, upload_id: str) -> int | None:
+        """Return how many bytes of an upload are durable, and disturb nobody; None if there is no such upload."""
+        from spectrogram_predictor import pieces
+
+        return pieces.end_of(await pieces.find(self, upload_id))
+
+    def stored_chunks(self, upload_id: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield bytes of an upload that are stored."""
+        from spectrogram_predictor import pieces
+
+        return pieces.chunks(self, upload_id, start, end)
+
+    async def join(self, keys: Sequence[str], key: str, staging: str) -> None:
+        """Make one object of several, in this order; it appears in one step, and they stay."""
+        writer = await self.writer(key, staging)
+        try:
+            for part in keys:
+                async for chunk in self.chunks(part):
+                    await writer.write(chunk)
+            await writer.commit()
+        finally:
+            await writer.cancel()
+
+
+def partials(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Return what there is in incoming/ of each upload that can be gone on with.
+
+    Parameters
+    ----------
+    entries : iterable of Entry
+        A listing of incoming/.
+    """
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.key.split("/")[1], []).append(entry)
+    return {name: those for name, those in found.items() if any(not one.key.endswith("/data") for one in those)}
 
 
 def get_backend(name: str, url: str, options: Mapping[str, Any]) -> Backend:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spectrogram_predictor.errors import StorageUnavailable
-from spectrogram_predictor.storage import Backend, Entry, Writer
+from spectrogram_predictor.storage import Backend, Entry, Partial, Writer
 
 T = TypeVar("T")
 
@@ -92,6 +92,7 @@ class FaultyBackend(Backend):
         self.inner = inner
         self.faults = faults
         self.writers: list[Writer] = []
+        self.partials: list[Partial] = []
 
     async def open(self) -> None:
         pass
@@ -100,6 +101,8 @@ class FaultyBackend(Backend):
         """Let go of files that a dead server would not have open any more."""
         for writer in self.writers:
             await let_go(writer)
+        for partial in self.partials:
+            await partial.close()
 
     async def check(self) -> None:
         await self.faults.run("check", self.inner.check)
@@ -132,6 +135,35 @@ class FaultyBackend(Backend):
 
         return await self.faults.run("writer", begin)
 
+    @property
+    def _appends(self) -> bool:
+        """Whether the other one keeps uploads in a way of its own; if not, they are made of operations."""
+        return type(self.inner).resume is not Backend.resume
+
+    async def begin(self, upload_id: str) -> None:
+        await self.faults.run("begin", lambda: self.inner.begin(upload_id))
+
+    async def resume(self, upload_id: str) -> Partial | None:
+        async def resume() -> Partial | None:
+            partial = await self.inner.resume(upload_id)
+            if partial is None:
+                return None
+            self.partials.append(partial)
+            return FaultyPartial(partial, self.faults)
+
+        return await (self.faults.run("resume", resume) if self._appends else super().resume(upload_id))
+
+    async def stored(self, upload_id: str) -> int | None:
+        if self._appends:
+            return await self.faults.run("stored", lambda: self.inner.stored(upload_id))
+        return await super().stored(upload_id)
+
+    def stored_chunks(self, upload_id: str, start: int, end: int) -> AsyncIterator[bytes]:
+        return (self.inner if self._appends else super()).stored_chunks(upload_id, start, end)
+
+    async def join(self, keys: Sequence[str], key: str, staging: str) -> None:
+        await self.faults.run("join", lambda: self.inner.join(keys, key, staging))
+
     async def expire(self, age_s: float) -> Sequence[str]:
         return await self.faults.run("expire", lambda: self.inner.expire(age_s))
 
@@ -162,13 +194,35 @@ class FaultyWriter(Writer):
         await self._faults.run("cancel", self._inner.cancel)
 
 
+class FaultyPartial(Partial):
+    """Another backend's partial upload, behind the same faults."""
+
+    def __init__(self, inner: Partial, faults: Faults) -> None:
+        self._inner = inner
+        self._faults = faults
+
+    @property
+    def stored(self) -> int:  # type: ignore[override]
+        return self._inner.stored
+
+    async def write(self, data: bytes) -> None:
+        await self._faults.run("write", lambda: self._inner.write(data))
+
+    async def sync(self) -> int:
+        return await self._faults.run("sync", self._inner.sync)
+
+    async def finish(self, key: str) -> None:
+        await self._faults.run("finish", lambda: self._inner.finish(key))
+
+    async def close(self) -> None:
+        await self._faults.run("close", self._inner.close)
+
+
 async def let_go(writer: Any) -> None:
     """Take from a writer what a process that dies takes with it: open files, requests under way."""
-    for lane in (getattr(writer, "_lane", None), getattr(writer, "_syncs", None)):
-        if lane:
-            await lane.drop()
-    if close := getattr(writer, "_close", None):
-        close()
+    if file := getattr(writer, "_file", None):
+        await file.drop()
+        file.close()
     for task in getattr(writer, "_sending", ()):
         task.cancel()
         with contextlib.suppress(BaseException):
@@ -177,12 +231,12 @@ async def let_go(writer: Any) -> None:
 
 def requests_of(backend: Any, faults: Faults) -> None:
     """Put the faults between an S3 backend and its store: each request is an operation."""
-    call = backend._call
+    call = backend.bucket.call
 
     async def counted(method: str, key: str | None = None, **arguments: Any) -> Any:
         return await faults.run(method, lambda: call(method, key, **arguments))
 
-    backend._call = counted
+    backend.bucket.call = counted
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ class Proxy:
             One of `OPERATIONS`.
         kind : str
             ``500``, ``503``; ``200`` with an error for a body; ``reset`` in the middle of the request; ``lost``,
-            an answer that never comes although all is done; ``slow``.
+            an answer that never comes although all is done; ``slow``; ``damaged``, a bit of the body flipped.
         times : int
             How many of them.
         """
@@ -116,6 +116,8 @@ def _handler(state: Proxy, netloc: str, slow_s: float) -> type[BaseHTTPRequestHa
                 return self.send(int(kind), {"Content-Type": "application/xml"}, _ERROR.format(code).encode())
             if kind == "200":
                 return self.send(200, {"Content-Type": "application/xml"}, _ERROR.format("InternalError").encode())
+            if kind == "damaged":
+                body = body[:-1] + bytes([body[-1] ^ 1])
             status, headers, content = self.forward(body)
             if kind == "lost":
                 return self.reset()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from spectrogram_predictor.errors import TooLarge, Unprocessable, UnsupportedMedia
+from spectrogram_predictor.errors import SpectrogramPredictorError, TooLarge, Unprocessable, UnsupportedMedia
 from spectrogram_predictor.sound import audio
 from tests.conftest import peak_bytes, wav
 
@@ -112,3 +112,74 @@ def test_rate_and_resampler_are_as_librosa_names_them(res_type: str) -> None:
     song = wav(1.0, 44_100)
     expected, _ = librosa.load(io.BytesIO(song), sr=16_000, res_type=res_type)
     np.testing.assert_allclose(audio.decode(song, 16_000, res_type=res_type), expected, atol=1e-6)
+
+
+ENCODINGS = [
+    ("WAV", "PCM_16"),
+    ("WAV", "PCM_24"),
+    ("WAV", "FLOAT"),
+    ("WAV", "IMA_ADPCM"),
+    ("WAV", "GSM610"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("AIFF", "PCM_16"),
+    ("MP3", "MPEG_LAYER_III"),
+]
+
+
+@pytest.mark.parametrize(("container", "subtype"), ENCODINGS)
+@pytest.mark.parametrize("sr", [audio.SR, 48_000])
+@pytest.mark.parametrize("middle", [False, True])
+def test_a_part_is_the_same_as_it_is_in_the_whole(
+    container: str, subtype: str, sr: int, middle: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever decoding began for it; and no decoder complains."""
+    t = np.arange(6 * 48_000) / 48_000
+    sweep = 0.3 * np.sin(2 * np.pi * 300 * t * (1 + t)) + 0.1 * np.random.default_rng(6).standard_normal(t.size)
+    file = io.BytesIO()
+    soundfile.write(file, sweep, 48_000, format=container, subtype=subtype)
+    whole = audio.decode(file.getvalue(), sr)
+    capfd.readouterr()
+    for samples in (sr // 7, 2 * sr, len(whole), 10 * sr):
+        part = audio.decode(file.getvalue(), sr, samples=samples, middle=middle)
+        start = max(len(whole) - samples, 0) // 2 if middle else 0
+        np.testing.assert_allclose(part, whole[start : start + samples], atol=1e-6)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("sr", [audio.SR, 44_100])
+@pytest.mark.parametrize("middle", [False, True])
+def test_what_is_not_wanted_is_not_decoded(sr: int, middle: bool) -> None:
+    """A song of which the rest is not even sound will do."""
+    y = np.full(20 * sr, np.nan, np.float32)
+    sound = slice(8 * sr, 14 * sr) if middle else slice(0, 6 * sr)
+    y[sound] = np.sin(np.arange(6 * sr) / 9)
+    file = io.BytesIO()
+    soundfile.write(file, y, sr, format="WAV", subtype="FLOAT")
+    with pytest.raises(Unprocessable, match="no numbers"):
+        audio.decode(file.getvalue())
+    assert len(audio.decode(file.getvalue(), samples=audio.SR, middle=middle)) == audio.SR
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "PCM_U8", "FLOAT", "ULAW"])
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_samples_are_libsndfile_s_floats(subtype: str, channels: int) -> None:
+    """To the last bit, as whatever they are read."""
+    y = np.random.default_rng(channels).uniform(-1, 1, (30_000, channels)).astype(np.float32)
+    y[0] = -1
+    file = io.BytesIO()
+    soundfile.write(file, y, audio.SR, format="WAV", subtype=subtype)
+    floats, _ = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32", always_2d=True)
+    np.testing.assert_array_equal(audio.decode(file.getvalue(), channels="first"), floats[:, 0])
+    mean = np.add.reduce(floats.T.copy()) / np.float32(channels)
+    np.testing.assert_array_equal(audio.decode(file.getvalue()), mean)
+
+
+def test_a_file_that_leads_nowhere_is_quietly_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    """A chunk of a length that would go back to before the file's beginning: no traceback in the log."""
+    song = bytearray(wav(0.2, 16000, container="AIFF", subtype="PCM_24"))
+    song[35:43] = b"\xff" * 8
+    with pytest.raises(SpectrogramPredictorError):
+        audio.decode(bytes(song))
+    assert "Traceback" not in capfd.readouterr().err

@@ -64,21 +64,39 @@ def test_publish_predict_models(
     assert listed["inputs"][0]["shape"] == [24, 32, 1]
 
 
+def test_a_hash_in_the_list_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """However long the reason beside it is."""
+    table = cli._table("hash", "state", "size", "inputs", "labels or reason")
+    table.add_row("0" * 64, "rejected", "", "24×32×1", "because " * 100)
+    cli._print(table)
+    assert "0" * 64 in capsys.readouterr().out
+
+
 def test_register_and_upload_are_commands_too(
     run: Run, two_input_model: Path, song_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And the row for a song is found in a table of many by its file name."""
     digest = sha256(two_input_model)
     assert run("register", digest.upper()) == 0
+    assert capsys.readouterr().err == ""
     assert run("upload", two_input_model) == 0
-    assert run("publish", two_input_model) == 0
+    assert capsys.readouterr().err == "uploaded two_inputs.h5\n"
     assert run("publish", two_input_model) == 0
     capsys.readouterr()
+    assert run("publish", two_input_model) == 0
+    assert capsys.readouterr().err == ""
     header, row = csv_row(index=False).decode().splitlines()
     table = tmp_path / "table.csv"
     table.write_text(f"filename,{header},label\nother.wav,{row},x\nsong.wav,{row},y\n")
     assert run("predict", song_file, "--model", digest, "--csv", table, "--json") == 0
-    assert np.shape(json.loads(capsys.readouterr().out)["array"]) == (1, 10)
+    answered = capsys.readouterr().out
+    assert np.shape(json.loads(answered)["array"]) == (1, 10)
+    answer = tmp_path / "answer.json"
+    answer.write_text(answered)
+    golden = ["--golden", f"{song_file}={answer}"]
+    assert run("register", digest, *golden, "--csv", table) == 0
+    assert run("register", digest, *golden) == 1
+    assert "golden 1: largest difference" in capsys.readouterr().err
     table.write_text(f"filename,{header}\nother.wav,{row}\n")
     assert run("predict", song_file, "--model", digest, "--csv", table) == 1
     assert "0 rows" in capsys.readouterr().err
@@ -111,6 +129,11 @@ def test_publish_with_a_recipe_and_a_golden(
     assert "golden 2: largest difference" in capsys.readouterr().err
     assert run("register", model, "--recipe", "gtzan-features") == 1
     assert "recipe.inputs" in capsys.readouterr().err
+    assert run("register", model, "--no-recipe", "--no-golden", "--no-labels") == 0
+    capsys.readouterr()
+    assert run("models", "--json") == 0
+    (state,) = [one for one in json.loads(capsys.readouterr().out)["models"] if one["hash"] == digest]
+    assert (state["labels"], "recipe" in state, "golden" in state) == ([], False, False)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,12 @@
 """The Python client's `publish`, against a real server: from a notebook's objects to a model that is served."""
 
+import contextlib
+import dataclasses
+import math
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +84,75 @@ def test_an_answer_tells_the_recipe_when_asked(client: Client, live: Live, song:
         assert answer.headers["X-Recipe-Digest"] == PICTURE.sha256
 
 
-@pytest.mark.parametrize("form", ["object", "mapping", "file", "name"])
+def test_a_client_asks_for_more_than_the_numbers(client: Client, song: bytes, tmp_path: Path) -> None:
+    """Labels, and under which model and recipe it was answered."""
+    notebook_model().save(tmp_path / "model.keras")
+    digest = client.publish(tmp_path / "model.keras", recipe=PICTURE)["hash"]
+    answer = client.predict(song, digest, detail=True)
+    assert answer.pop("array") == client.predict(song, digest)
+    assert answer == {"labels": LABELS, "model": digest, "recipe": PICTURE.sha256}
+
+
+def test_what_is_empty_is_taken_away(client: Client, song: bytes, tmp_path: Path) -> None:
+    """Each by itself; what is not mentioned stays."""
+    notebook_model().save(tmp_path / "model.keras")
+    recipe = dataclasses.replace(PICTURE, labels=())
+    digest = client.publish(tmp_path / "model.keras", recipe, labels=LABELS)["hash"]
+    client.register(digest, golden=[(song, client.predict(song, digest))])
+    client.register(digest, golden=[])
+    assert [key in client.model(digest) for key in ("recipe", "golden")] == [True, False]
+    client.register(digest, recipe={})
+    state = client.model(digest)
+    assert ("recipe" in state, state["labels"]) == (False, LABELS)
+    client.register(digest, labels=[])
+    assert client.model(digest)["labels"] == []
+
+
+SHOWN = """
+import sys
+from spectrogram_predictor.client import Client
+url, uploads, token, cacert, model, progress = sys.argv[1:]
+with Client(url, uploads, token, verify=cacert) as client:
+    client.publish(model, **({} if progress == "default" else {"progress": False}))
+"""
+
+
+def published(live: Live, certs: Path, model: Path, progress: str, terminal: bool) -> str:
+    """Publish in a process of its own, with a terminal or a pipe, and return what it showed."""
+    command = [sys.executable, "-c", SHOWN, live.url, live.upload_url, live.token, str(certs / "server.crt")]
+    command += [str(model), progress]
+    if not terminal:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == ""
+        return done.stderr
+    ours, theirs = pty.openpty()
+    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    with subprocess.Popen(command, stderr=theirs, stdout=theirs, env=environ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # as Linux says that the other end is closed
+            while data := os.read(ours, 65536):
+                shown += data
+    os.close(ours)
+    assert process.returncode == 0
+    return shown.decode()
+
+
+def test_an_upload_is_shown_where_a_person_looks(live: Live, certs: Path, tmp_path: Path) -> None:
+    """A bar on a terminal, a line on a pipe, nothing if nobody wants it, and nothing if nothing is sent."""
+    paths = [tmp_path / f"{name}.keras" for name in ("bar", "line", "none")]
+    for path in paths:
+        notebook_model().save(path)
+    bar, line, none = paths
+    shown = published(live, certs, bar, "default", terminal=True)
+    assert "bar.keras" in shown
+    assert "━" in shown
+    assert published(live, certs, bar, "default", terminal=False) == ""
+    assert published(live, certs, line, "default", terminal=False) == "uploaded line.keras\n"
+    assert published(live, certs, none, "none", terminal=True) == ""
+
+
+@pytest.mark.parametrize("form", ["object", "mapping", "file", "path", "name"])
 def test_a_recipe_comes_in_any_form(client: Client, tmp_path: Path, form: str) -> None:
     """As the object, its JSON, a file of that, or the name of one that is shipped."""
     build_model(["features"]).save(tmp_path / "model.keras")
@@ -87,6 +162,7 @@ def test_a_recipe_comes_in_any_form(client: Client, tmp_path: Path, form: str) -
         "object": recipe,
         "mapping": {"inputs": [{"kind": "features"}]},
         "file": tmp_path / "recipe.json",
+        "path": str(tmp_path / "recipe.json"),
         "name": "gtzan-features",
     }
     state = client.publish(tmp_path / "model.keras", given[form])
@@ -151,9 +227,13 @@ def test_what_is_no_model_is_a_mistake_here(client: Client, song: bytes) -> None
     """Found before anything is sent."""
     with pytest.raises(TypeError, match="ndarray"):
         client.publish(np.zeros(3))
-    for expected in ("rock", [["rock"]], [None]):
+    for expected in ("rock", [["rock"]], [None], [math.nan], np.array([[1, np.inf]])):
         with pytest.raises(ValueError, match="numbers"):
             client.register("0" * 64, golden=[(song, expected)])
+    with pytest.raises(ValueError, match="a list of names, not one: 'ab'"):
+        client.register("0" * 64, labels="ab")
+    with pytest.raises(FileNotFoundError):
+        client.register("0" * 64, recipe="there/is/none.json")
 
 
 def test_a_bare_registration_takes_nothing_away(client: Client, tmp_path: Path) -> None:

@@ -35,6 +35,24 @@ def custom(name: str, package: str | None = None) -> Any:
     return Gate(name=name)
 
 
+def small(package: str | None = None) -> Any:
+    """A regularizer of a class that only this test knows."""
+    import keras
+
+    class Small(keras.regularizers.Regularizer):
+        def __call__(self, x: Any) -> Any:
+            return keras.ops.sum(x)
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    Small.__module__ = "__main__"
+    if package:
+        keras.saving.register_keras_serializable(package)(Small)
+        keras.saving.get_custom_objects().pop(f"{package}>Small")
+    return Small()
+
+
 def inside(layer: Any) -> Any:
     import keras
 
@@ -53,6 +71,8 @@ def make(kind: str) -> Any:
         "wrapped": lambda: layers.TimeDistributed(custom("att"), name="each"),
         "lambda": lambda: layers.Lambda(lambda x: 2 * x, name="twice"),
         "function": lambda: layers.Lambda(double, name="twice"),
+        "regularizer": lambda: layers.Dense(3, kernel_regularizer=small(), name="regd"),
+        "own regularizer": lambda: layers.Dense(3, kernel_regularizer=small("mine"), name="regd"),
         "activation": lambda: layers.Dense(3, activation=double, name="bent"),
     }
     return made[kind]()
@@ -68,6 +88,11 @@ def make(kind: str) -> Any:
         ("wrapped", "the layer 'att' of class Gate is not one of Keras's own: "),
         ("lambda", "the layer 'twice' of class Lambda holds Python code"),
         ("function", "the layer 'twice' of class Lambda holds Python code"),
+        ("regularizer", "the layer 'regd' of class Dense uses 'Small', which is not one of Keras's own: "),
+        (
+            "own regularizer",
+            "the layer 'regd' of class Dense uses 'Small', which is not one of Keras's own: ",
+        ),
         ("activation", "the layer 'bent' of class Dense uses 'double', which is not one of Keras's own: "),
     ],
 )

@@ -83,4 +83,4 @@ def test_the_shipped_s3_file_switches_the_storage_only() -> None:
     settings = config.load(ROOT / "config" / "s3.toml", environ={})
     assert settings.storage.backend == "s3"
     assert dataclasses.replace(settings, storage=config.StorageSettings()) == config.Settings()
-    assert S3Backend(settings.storage.url, settings.storage.options).part_bytes == 8 * 2**20
+    assert S3Backend(settings.storage.url, settings.storage.options).part_bytes == 16 * 2**20

@@ -25,9 +25,12 @@ HDF5 = b"\x89HDF\r\n\x1a\n a model of some bytes, for two parts"
 ZIP = b"PK\x03\x04 another one, put there by hand"
 BROKEN = b"registered, but no model"
 STRAY = HDF5 + b" that nobody registered"
+BEGUN = HDF5 + b" that three servers receive, one after the other"
+PIECES = HDF5 + b" that comes in pieces"
+WRONG = HDF5 + b" that comes in others"
 MOVING = HDF5 + b" that is under way all the time"
 
-READS = {"now", "list", "stat", "read", "chunks", "fetch", "get_object", "list_objects_v2", "list_parts"}
+READS = {"now", "list", "stat", "read", "chunks", "fetch", "stored", "get_object", "list_objects_v2", "list_parts"}
 """To lose the answer of one of these is the same as to fail at it."""
 
 
@@ -117,7 +120,8 @@ class Requests(Memory):
     async def backend(self) -> Backend:
         # The connection is kept: opening one, with its probe, takes longer than the story.
         backend = copy.copy(self._first)
-        backend._prefix = f"{self._count}/"
+        backend.bucket = copy.copy(self._first.bucket)
+        backend.bucket.prefix = f"{self._count}/"
         return backend
 
     async def contents(self) -> dict[str, bytes]:
@@ -139,7 +143,7 @@ async def opened(ground: Any) -> AsyncIterator[Any]:
         await ground.close()
 
 
-async def tell(world: World, server: Server) -> None:
+async def tell(world: World, server: Server, begun: str) -> None:
     """Tell the story, whatever goes wrong in it."""
     await world.register(server, HDF5)
     await world.receive(server, HDF5)
@@ -151,6 +155,13 @@ async def tell(world: World, server: Server) -> None:
     await world.receive(server, HDF5)
     await swept(server)
     await world.predict(server, ZIP)
+    await world.go_on(server, begun, 30)
+    await world.register(server, PIECES)
+    for content in (PIECES, WRONG):
+        if upload_id := await world.begin_partial(server, PIECES, content):
+            await world.go_on(server, upload_id, 20)
+            await world.go_on(server, upload_id, len(content))
+    await swept(server)
 
 
 async def one(ground: Any, faults: Faults, mutate: Callable[[Backend], Backend], promoter: Any) -> World:
@@ -162,10 +173,14 @@ async def one(ground: Any, faults: Faults, mutate: Callable[[Backend], Backend],
     moving = await world.begin(other)
     assert moving
     await moving.write(MOVING[:20])
+    await world.register(other, BEGUN)
+    begun = await world.begin_partial(other, BEGUN)
+    assert begun
+    assert await world.go_on(other, begun, 10)
     await world.register(other, ZIP)
     await world.drop(ZIP)
     with ground.between(await ground.backend(), faults) as faulty:
-        await tell(world, Server(mutate(faulty), promoter=promoter))
+        await tell(world, Server(mutate(faulty), promoter=promoter), begun)
     await faulty.close()
     await world.check()
     raw = await ground.backend()
@@ -176,6 +191,8 @@ async def one(ground: Any, faults: Faults, mutate: Callable[[Backend], Backend],
     await make(LONG_S).promoter.sweep()
     if not await heard(moving.write(MOVING[20:])) or not await world.finish(moving, MOVING):
         raise Violation("I6: an upload that was moving is gone")
+    if not await world.go_on(make(LONG_S), begun, len(BEGUN)):
+        raise Violation("I6: an upload that can be gone on with cannot")
     await world.settle(make)
     if done := getattr(ground, "done", None):
         await done()

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,17 @@ import pytest
 
 from spectrogram_predictor import Features, Mel, Picture, Recipe, Standard, Windows, predictor
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import ModelNotFound, OutOfService, StorageUnavailable, Unprocessable
+from spectrogram_predictor.errors import (
+    ModelNotFound,
+    OutOfService,
+    StorageUnavailable,
+    Unavailable,
+    Unprocessable,
+)
 from spectrogram_predictor.golden import Golden
 from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.registry import Registration, Terms
+from spectrogram_predictor.sound import spectra
 from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
 from spectrogram_predictor.worker import engine, models
 from tests.conftest import ask, build_model, csv_row, inspect, sha256, terms
@@ -69,15 +77,23 @@ def test_windows_may_not_take_for_ever_either(
     fresh: None, window_model: Path, tmp_path: Path, song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A golden of very many is given up in the middle."""
-    monkeypatch.setattr(engine, "MAX_GOLDEN_S", 0.0)
+    monkeypatch.setattr(engine, "MAX_GOLDEN_S", 1.5)
     monkeypatch.setattr(engine, "MAX_BATCH", 1)
     calls: list[Any] = []
     call = models.Model.__call__
-    monkeypatch.setattr(models.Model, "__call__", lambda *args: calls.append(args) or call(*args))
+
+    def costly(*args: Any) -> Any:
+        calls.append(args)
+        ends_s = time.process_time() + 1.6
+        while time.process_time() < ends_s:
+            pass
+        return call(*args)
+
+    monkeypatch.setattr(models.Model, "__call__", costly)
     (tmp_path / "song").write_bytes(song)
     digest = sha256(window_model)
     registration = Registration(digest, recipe=WINDOWS, golden=(Golden(sha256(song), [0.0, 0.0, 1.0]),))
-    with pytest.raises(Unprocessable, match="longer than 0 s"):
+    with pytest.raises(Unprocessable, match=r"longer than 1\.5 s"):
         engine.inspect(
             window_model, digest, "keras", Terms(registration.to_json(), {sha256(song): tmp_path / "song"})
         )
@@ -304,6 +320,90 @@ def test_a_golden_that_is_away_costs_no_model(shelf: Shelf) -> None:
     assert shelf.ask(golden) == shelf.answer
 
 
+@pytest.fixture
+def window_terms(fresh: None, window_model: Path, tmp_path: Path, song: bytes) -> Terms:
+    """Terms of the model of windows, with a golden that it answers."""
+    (tmp_path / "song").write_bytes(song)
+    expected = ask(window_model, WINDOWS, song)[0].tolist()
+    engine._models.clear()
+    registration = Registration(sha256(window_model), recipe=WINDOWS, golden=(Golden(sha256(song), expected),))
+    return Terms(registration.to_json(), {sha256(song): tmp_path / "song"})
+
+
+def test_goldens_may_not_take_for_ever_before_the_model_is_called(
+    window_model: Path, window_terms: Terms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time counts while their inputs are made."""
+    monkeypatch.setattr(engine, "MAX_GOLDEN_S", 0.0)
+    monkeypatch.setattr(models.Model, "__call__", None)
+    with pytest.raises(Unprocessable, match=r"^golden 1: the goldens take longer than 0 s"):
+        engine.inspect(window_model, sha256(window_model), "keras", window_terms)
+
+
+def break_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a library raise what it never raised before, as after an update of another."""
+
+    def get_window(*args: Any) -> Any:
+        raise AttributeError("module 'numpy' has no attribute 'msort'")
+
+    spectra.hann.cache_clear()
+    monkeypatch.setattr("scipy.signal.get_window", get_window)
+
+
+def test_a_golden_that_raises_takes_the_model_out_of_service(
+    fresh: None,
+    window_model: Path,
+    window_terms: Terms,
+    song: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As one that is answered otherwise; a trial fails in a way that may pass, with the reason."""
+    wanted = (window_model, sha256(window_model), "keras", window_terms)
+    with monkeypatch.context() as patch:
+        break_the_window(patch)
+        with pytest.raises(Unavailable, match="golden 1 cannot be predicted: module 'numpy' has no attribute"):
+            engine.inspect(*wanted)
+        for _ in range(2):
+            with pytest.raises(OutOfService, match="golden 1 cannot be predicted"):
+                engine.predict(*wanted, song, None)
+    assert [record.exc_info is not None for record in caplog.records] == [True, True, False]
+    caplog.clear()
+    with pytest.raises(OutOfService):
+        engine.predict(*wanted, song, None)
+    engine.inspect(*wanted)
+
+
+def test_a_golden_for_which_there_is_no_memory_now_says_nothing_of_the_model(
+    fresh: None, window_model: Path, window_terms: Terms, song: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in service as soon as there is some."""
+    wanted = (window_model, sha256(window_model), "keras", window_terms, song, None)
+
+    def no_memory(*args: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        spectra.hann.cache_clear()
+        patch.setattr("scipy.signal.get_window", no_memory)
+        with pytest.raises(Unavailable, match="no memory") as refused:
+            engine.predict(*wanted)
+    assert not isinstance(refused.value, OutOfService)
+    assert np.shape(engine.predict(*wanted)) == (1, 3)
+
+
+def start_one_that_raises(threads: int, cached_models: int) -> None:
+    """Start a worker; in the first one to come, calling a model raises from then on."""
+    engine.start(threads, cached_models)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.environ["TEST_ONE_OFF"])
+
+        def raises(*args: Any) -> Any:
+            raise AttributeError("it was there before")
+
+        models.Model.__call__ = raises  # type: ignore[method-assign]
+
+
 def start_one_off(threads: int, cached_models: int) -> None:
     """Start a worker; the first one to come computes something else from then on."""
     engine.start(threads, cached_models)
@@ -313,13 +413,14 @@ def start_one_off(threads: int, cached_models: int) -> None:
         models.Model.__call__ = lambda *args: call(*args) + 0.1  # type: ignore[method-assign]
 
 
+@pytest.mark.parametrize("start", [start_one_off, start_one_that_raises])
 def test_one_worker_out_of_service_is_no_other_s_business(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., None]
 ) -> None:
-    """The one whose model answers otherwise never does, and the other one answers everything."""
+    """The one whose model answers otherwise, or raises, never does, and the other one answers everything."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
     monkeypatch.setenv("TEST_ONE_OFF", str(tmp_path / "off"))
-    pool = WorkerPool(PredictionSettings(workers=2), "tests.test_engine:start_one_off")
+    pool = WorkerPool(PredictionSettings(workers=2), f"tests.test_engine:{start.__name__}")
     try:
         wait_until(lambda: len(pool.pids) == 2)
         question = (shelf.path, shelf.digest, "keras", shelf.terms(shelf.golden()), shelf.song, shelf.csv)

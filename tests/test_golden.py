@@ -1,5 +1,6 @@
 """Goldens: what a request may ask for, and which answers match."""
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,15 @@ def test_a_golden_is_kept_by_digest() -> None:
     )
     assert objects == {sha256(SONG): SONG, sha256(b"a,b"): b"a,b"}
     assert [one.objects for one in goldens] == [(sha256(SONG), sha256(b"a,b")), (sha256(SONG),)]
+
+
+def test_base64_may_have_line_breaks() -> None:
+    """As in a question about a song."""
+    content = bytes(range(256))
+    lines = base64.encodebytes(content).decode()
+    assert lines.count("\n") > 1
+    _, objects = golden.parse([fields(song=lines, csv=lines.replace("\n", "\r\n"))])
+    assert objects == {sha256(content): content}
 
 
 @pytest.mark.parametrize(

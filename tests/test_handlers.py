@@ -15,10 +15,12 @@ from backends.local import LocalBackend
 from spectrogram_predictor.app import make_api_app
 from spectrogram_predictor.config import PredictionSettings, Settings
 from spectrogram_predictor.handlers.base import Services
+from spectrogram_predictor.limits import Rates
 from spectrogram_predictor.predictor import Predictor
 from spectrogram_predictor.promotion import Promoter
 from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.signing import Keys
+from spectrogram_predictor.tokens import Tokens
 from spectrogram_predictor.uploads import Uploads
 
 KEYS = Keys("a token for the tests")
@@ -42,7 +44,8 @@ def services(io_loop: IOLoop, tmp_path: Path) -> Iterator[Services]:
     predictor = Predictor(backend, registry, Stuck(), settings.prediction)
     promoter = Promoter(backend, registry, uploads, predictor.inspect, settings.promotion)
     with ThreadPoolExecutor(1) as threads:
-        yield Services(settings, KEYS, backend, registry, uploads, promoter, predictor, threads)
+        tokens, rates = Tokens(KEYS, backend), Rates(0, 0)
+        yield Services(settings, KEYS, tokens, rates, backend, registry, uploads, promoter, predictor, threads)
     uploads.close()
     io_loop.run_sync(backend.close)
 

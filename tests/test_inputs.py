@@ -341,6 +341,17 @@ def test_a_client_s_features_are_taken_by_name_and_scaled() -> None:
     assert computed[:, 1].tolist() == pytest.approx([3 * 22.05] * 2)
 
 
+def test_a_client_s_own_columns_come_from_its_csv() -> None:
+    """At any rate and in windows of any size; without the csv, what cannot be computed is named."""
+    given = Features(columns=["my_feature", "tempo", *(f"other{number}" for number in range(5))])
+    recipe = Recipe(model_inputs=[given], sound=Sound(sr=8000), windows=Windows(length=0.05, hop=5))
+    row = csv(tempo=110, my_feature=3, unused=1, **{f"other{number}": number for number in range(5)})
+    [array] = recipe.inputs(encoded(waveform()), row)
+    np.testing.assert_array_equal(array, [[3, 110, 0, 1, 2, 3, 4]] * 2)
+    with pytest.raises(Unprocessable, match=r"send a csv: .* 'my_feature', 'other0', .* cannot be computed"):
+        recipe.inputs(encoded(waveform()))
+
+
 def test_a_column_that_the_client_left_out_is_named() -> None:
     """None is made up for it."""
     with pytest.raises(Unprocessable, match="no column 'length'"):
@@ -372,6 +383,12 @@ def test_what_comes_to_nothing_is_said_so(given: Any, keys: Any, y: np.ndarray |
     ("given", "keys", "said"),
     [
         (Mel(hop_length=1), {}, "the song's spectrogram is"),
+        (
+            (Picture(height=2048, width=2048), Picture(height=4096, width=2048), Picture(height=2048, width=2048)),
+            {"windows": Windows(length=11, hop=11)},
+            "the song's windows are more than",
+        ),
+        (Mel(n_fft=2**16, hop_length=16, n_mels=1), {}, "× n_fft; the most is 4294967296"),
         (Mfcc(), {"windows": Windows(length=0.2, hop=0.001)}, "59936 windows; the most is 10000"),
         (
             Picture(height=4096, width=4096),
@@ -384,7 +401,20 @@ def test_arrays_of_gigabytes_are_refused(given: Any, keys: Any, said: str) -> No
     """Before they are made."""
     song = encoded(waveform(60.0))
     with pytest.raises(TooLarge, match=said):
-        Recipe(model_inputs=[given], **keys).inputs(song)
+        Recipe(model_inputs=given if isinstance(given, tuple) else [given], **keys).inputs(song)
+
+
+@pytest.mark.parametrize(("scaling", "silent"), [(MinMax(low=-1), -1), (ZScore(), 0)])
+def test_a_window_of_silence_is_the_lowest_there_is(scaling: Any, silent: float) -> None:
+    """Or the mean, as scikit-learn has it; a song of nothing else is refused."""
+    y = waveform().copy()
+    y[: 2 * SR] = 0
+    given = Mel(scaling=scaling, top_db=None)
+    array = made(given, y, windows=Windows(length=2, hop=2))
+    assert np.unique(array[0]).tolist() == [silent]
+    np.testing.assert_array_equal(array[1], made(given, y[2 * SR : 4 * SR])[0])
+    with pytest.raises(Unprocessable, match="the song is silent"):
+        made(given, y[: 2 * SR], windows=Windows(length=1, hop=1))
 
 
 def test_a_spectrogram_of_a_long_song_costs_little_more_than_itself() -> None:
@@ -527,3 +557,28 @@ def test_every_key_is_among_those_that_matter() -> None:
         tested |= {found[key] for key in OTHERS[name]}
     silent = {"kind", "name", "labels", "made_with", "version", "model_inputs", "sound", "segment"}
     assert {(cls, name) for cls, name in there if name not in silent} == tested
+
+
+@pytest.mark.parametrize(
+    ("keys", "samples"),
+    [
+        ({"segment": Segment(part="first", seconds=2)}, 2 * SR),
+        ({"segment": Segment(part="first", seconds=2, pad=True)}, 2 * SR),
+        ({"windows": Windows(length=1, hop=0.5, most=3)}, 2 * SR),
+        ({"windows": Windows(length=1, hop=2, most=2, pad=True)}, 3 * SR),
+        ({"windows": Windows(length=1, hop=1, most=9), "segment": Segment(part="first", seconds=2)}, 2 * SR),
+        (
+            {"windows": Windows(length=1, hop=1, most=2), "segment": Segment(part="first", seconds=9, pad=True)},
+            2 * SR,
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_recipe_does_not_look_at_may_be_anything(keys: dict[str, Any], samples: int) -> None:
+    """It is not decoded, and what is made is the same."""
+    y = np.tile(waveform(), 3)
+    expected = made(Mel(ref="max"), y, **keys)
+    y[samples + 2**16 :] = np.nan
+    np.testing.assert_array_equal(made(Mel(ref="max"), y, **keys), expected)
+    with pytest.raises(Unprocessable, match="no numbers"):
+        made(Mel(ref="max"), y)

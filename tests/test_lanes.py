@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -58,3 +59,44 @@ async def test_what_went_wrong_is_said_once(lanes: Lanes) -> None:
     await lane.put(fail)
     await lane.drop()
     await lane.join()
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_done_after_what_went_wrong(lanes: Lanes) -> None:
+    """What was handed over before anybody knew would come at the wrong place; what comes later is done again."""
+    go, done = threading.Event(), list[int]()
+
+    def fail() -> None:
+        go.wait()
+        raise OSError("full")
+
+    lane = lanes.lane()
+    await lane.put(done.append, 1)
+    await lane.put(fail)
+    await lane.put(done.append, 2)
+    go.set()
+    with pytest.raises(OSError, match="full"):
+        await lane.join()
+    await lane.put(done.append, 3)
+    await lane.join()
+    assert done == [1, 3]
+
+
+@pytest.mark.gen_test
+async def test_a_busy_lane_leaves_its_thread_to_others(lanes: Lanes) -> None:
+    """However fast its owner hands over more."""
+    busy = lanes.lane()
+    stop = False
+
+    async def feed() -> None:
+        while not stop:
+            await busy.put(time.sleep, 0.001)
+
+    feeding = asyncio.create_task(feed())
+    for _ in range(4):
+        other = lanes.lane()
+        await other.put(time.sleep, 0)
+        await asyncio.wait_for(other.join(), 10)
+    stop = True
+    await feeding
+    await busy.join()

@@ -131,6 +131,19 @@ def test_a_colour_map_or_release_that_is_not_known_is_an_error() -> None:
         pictures.image(woven(3), 480, 640, "Greys", matplotlib="2.0")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("cells", [(1, 3), (2, 5), (1, 1)])
+def test_cells_of_hundreds_of_pixels_are_drawn_to_their_ends(
+    mpl: Any, release: pictures.Release, cells: tuple[int, int]
+) -> None:
+    """As matplotlib draws them; the other releases draw the same but at the borders."""
+    drawn = np.random.default_rng(3).integers(0, 256, cells).astype(np.uint8)
+    expected = np.asarray(imshow(mpl, drawn, "magma").convert("RGB"))
+    for other in ("3.3", "3.10", "3.11"):
+        found = pictures.image(drawn, 480, 640, "magma", matplotlib=other)
+        most = 0 if other == release else 0.01
+        assert off(found, expected)[1] <= most
+
+
 def test_levels_are_rounded_down() -> None:
     """As colour maps do it, and as a cast to bytes does."""
     S = np.array([-80, -79.7, -40, -0.1, 0], np.float32)

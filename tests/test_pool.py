@@ -17,6 +17,7 @@ from spectrogram_predictor.errors import (
     DeadlineExceeded,
     OutOfService,
     SpectrogramPredictorError,
+    TooSlow,
     Unprocessable,
     WorkerLost,
 )
@@ -123,7 +124,7 @@ def test_a_worker_that_died_idle_costs_nothing(pool: WorkerPool, caplog: pytest.
 def test_a_call_that_takes_too_long_is_ended(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """Its process too: nothing else stops native code."""
     stuck = pool.submit(sleep, 600)
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(TooSlow, match="longer than 2 s"):
         stuck.result(60)
     assert pool.submit(echo, 1).result(60) == 1
     caplog.clear()
@@ -163,6 +164,34 @@ def test_a_call_that_one_worker_is_out_of_service_for_goes_to_another(pool: Work
         with pytest.raises(OutOfService, match="not here"):
             pool.submit(refuse_in, [out, other]).result(60)
     assert pool.submit(echo, 1).result(60) == 1
+
+
+def start_slowly(threads: int, cached_models: int) -> None:
+    """Initialise a worker; the second one to come takes until the test lets it."""
+    folder = Path(os.environ["TEST_SLOW_START"])
+    try:
+        (folder / "first").mkdir()
+    except FileExistsError:
+        wait_until((folder / "go on").exists)
+
+
+def test_a_worker_that_is_starting_is_waited_for(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the only one that is up refuses, it may answer."""
+    monkeypatch.setenv("TEST_SLOW_START", str(tmp_path))
+    other = WorkerPool(PredictionSettings(workers=2, timeout_s=2.0), "tests.test_pool:start_slowly")
+    try:
+        wait_until(lambda: len(other.pids) == 1)
+        [out] = other.pids
+        waiting = other.submit(refuse_in, [out])
+        wait_until(waiting.running)
+        assert other.submit(echo, 1).result(60) == 1
+        assert not waiting.done()
+        (tmp_path / "go on").touch()
+        assert waiting.result(60) != out
+    finally:
+        other.shutdown(cancel_futures=True)
 
 
 def test_a_call_that_waits_for_another_worker_ends_with_the_pool(pool: WorkerPool) -> None:

@@ -14,13 +14,15 @@ from backends.local import LocalBackend
 from spectrogram_predictor.config import PromotionSettings, UploadSettings
 from spectrogram_predictor.errors import (
     DeadlineExceeded,
+    SpectrogramPredictorError,
     StorageUnavailable,
+    TooSlow,
     Unavailable,
     Unprocessable,
     UnsupportedMedia,
     WorkerLost,
 )
-from spectrogram_predictor.promotion import MAX_TRIAL_LOADS, Promoter
+from spectrogram_predictor.promotion import MAX_TRIAL_LOADS, TRIALS_AT_A_TIME, Promoter
 from spectrogram_predictor.registry import Registration, Registry, Request
 from spectrogram_predictor.uploads import Uploads
 from tests.conftest import b64, sha256
@@ -226,11 +228,20 @@ async def test_labels_must_fit(house: House, caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("refusal", [WorkerLost("gone"), Unavailable("no memory")])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        WorkerLost("gone"),
+        Unavailable("no memory"),
+        TooSlow("it took its worker longer than 60 s"),
+        SpectrogramPredictorError("internal error"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 async def test_a_trial_that_takes_too_much_is_tried_again(
-    house: House, caplog: pytest.LogCaptureFixture, refusal: Unavailable
+    house: House, caplog: pytest.LogCaptureFixture, refusal: SpectrogramPredictorError
 ) -> None:
-    """A lost worker, or too little memory, may not have been the model's fault; three times, it was."""
+    """A lost worker, memory, time, a bug: it may not have been the model's fault; three times, it was."""
     digest = sha256(HDF5)
     await house.registry.register(Registration(digest))
     await house.receive(HDF5)
@@ -243,6 +254,7 @@ async def test_a_trial_that_takes_too_much_is_tried_again(
     for _ in range(MAX_TRIAL_LOADS):
         await house.promoter.sweep()
     assert f"rejected/{digest}.json" in house.files()
+    assert f"trying it failed 3 times: {refusal.message}" in caplog.text
     caplog.clear()
 
 
@@ -269,25 +281,119 @@ async def test_sweeps_are_coalesced_and_never_overlap(house: House) -> None:
     digest = sha256(HDF5)
     await house.registry.register(Registration(digest))
     await house.receive(HDF5)
-    running = 0
+    entries = house.backend.list
+    running, looking = 0, asyncio.Event()
 
-    async def inspect(*args: Any) -> dict[str, Any]:
+    async def slow_list(prefix: str) -> Any:
         nonlocal running
         running += 1
         assert running == 1
+        found = await entries(prefix)
+        looking.set()
         await asyncio.sleep(0.05)
         running -= 1
-        return {"outputs": []}
+        return found
 
-    house.promoter._inspect = inspect
+    house.backend.list = slow_list  # type: ignore[method-assign]
     first = asyncio.create_task(house.promoter.sweep())
-    await asyncio.sleep(0.02)
+    await looking.wait()
     other = sha256(ZIP)
     await house.registry.register(Registration(other))
     await house.receive(ZIP)
     rest = await asyncio.gather(*[house.promoter.sweep() for _ in range(5)])
     assert await first == [digest]
     assert rest == [[other]] * 5
+
+
+class Slow:
+    """A trial that some models do not get out of before the test lets them."""
+
+    def __init__(self, house: House, *slow: str) -> None:
+        self.begun: list[str] = []
+        self.go_on = asyncio.Event()
+        self.most = self._running = 0
+        self._inspect, self._slow = house.inspect, slow
+        house.promoter._inspect = self.inspect
+
+    async def inspect(self, key: str, registration: Registration, format_: str) -> dict[str, Any]:
+        self.begun.append(registration.sha256)
+        self._running += 1
+        self.most = max(self.most, self._running)
+        if registration.sha256 in self._slow:
+            await self.go_on.wait()
+        self._running -= 1
+        return await self._inspect(key, registration, format_)
+
+
+@pytest.mark.gen_test
+async def test_a_slow_trial_holds_up_no_other_model(house: House) -> None:
+    """Those of this sweep and of later ones are promoted beside it; it is not tried twice, and not forgotten."""
+    slow, beside, later = [HDF5 + bytes([number]) for number in range(3)]
+    trial = Slow(house, sha256(slow))
+    for data in (slow, beside):
+        await house.registry.register(Registration(sha256(data)))
+        await house.receive(data)
+    assert await house.promoter.sweep(patience_s=1.0) == []
+    assert f"models/{sha256(beside)}.h5" in house.files()
+    await house.registry.register(Registration(sha256(later)))
+    await house.receive(later)
+    waiting = asyncio.create_task(house.promoter.sweep())
+    await asyncio.wait([waiting], timeout=1.0)
+    assert not waiting.done()
+    assert f"models/{sha256(later)}.h5" in house.files()
+    trial.go_on.set()
+    assert await waiting == [sha256(later)]
+    assert house.files() == sorted(f"models/{sha256(data)}.h5" for data in (slow, beside, later))
+    assert sorted(trial.begun) == sorted(map(sha256, (slow, beside, later)))
+
+
+@pytest.mark.gen_test
+async def test_trials_beside_each_other_are_bounded(house: House) -> None:
+    """The workers answer predictions as well; files of one content are tried one after the other."""
+    datas = [HDF5 + bytes([number]) for number in range(5)]
+    trial = Slow(house, *map(sha256, datas))
+    for data in datas:
+        await house.registry.register(Registration(sha256(data)))
+        await house.receive(data)
+        await house.receive(data)
+    sweeping = asyncio.create_task(house.promoter.sweep())
+    await asyncio.wait([sweeping], timeout=0.5)
+    assert len(set(trial.begun)) == len(trial.begun) == TRIALS_AT_A_TIME
+    trial.go_on.set()
+    assert sorted(await sweeping) == sorted(map(sha256, datas))
+    assert trial.most == TRIALS_AT_A_TIME
+
+
+@pytest.mark.gen_test
+async def test_what_has_failed_before_is_tried_last(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """Two that fail each time take no lane from those that have not been tried yet."""
+    bad = [HDF5 + bytes([number]) for number in range(2)]
+    trial = Slow(house)
+    house.refusal = WorkerLost("gone")
+    for data in bad:
+        await house.registry.register(Registration(sha256(data)))
+        await house.receive(data)
+    await house.promoter.sweep()
+    house.refusal = None
+    await house.registry.register(Registration(sha256(ZIP)))
+    await house.receive(ZIP)
+    trial.begun.clear()
+    await house.promoter.sweep()
+    assert trial.begun[0] == sha256(ZIP)
+    caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_the_end_of_the_server_ends_trials(house: House) -> None:
+    """What was being tried stays for the next server."""
+    trial = Slow(house, sha256(HDF5))
+    await house.registry.register(Registration(sha256(HDF5)))
+    await house.receive(HDF5)
+    assert await house.promoter.sweep(patience_s=0.2) == []
+    await house.promoter.close()
+    trial.go_on.set()
+    assert await house.promoter.sweep() == [sha256(HDF5)]
+    assert len(trial.begun) == 2
 
 
 @pytest.mark.gen_test

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pydoc
 import re
 import subprocess
 import sys
@@ -110,16 +111,29 @@ def test_every_kind_of_document_is_among_these_recipes() -> None:
     assert {cls.__name__ for cls in seen} | {"__version__"} == set(spectrogram_predictor.__all__)
 
 
+def explained(cls: type) -> dict[str, str]:
+    """Return what ``help`` says of each key of a class, before it comes to the class's methods."""
+    shown = pydoc.plain(pydoc.render_doc(cls)).partition("Method resolution order")[0]
+    told: dict[str, str] = {}
+    for line in re.sub(r"^ \|  ?", "", shown, flags=re.MULTILINE).splitlines():
+        if match := re.fullmatch(r"(\w+(?:, \w+)*)(?: : .+)?", line):
+            names = match[1].split(", ")
+            told |= dict.fromkeys(names, "")
+        elif line.startswith("    ") and told:
+            told |= {name: told[name] + line.strip() for name in names}
+    return told
+
+
 def test_every_key_is_explained() -> None:
-    """In the docstring of its class, or of one that it extends."""
+    """In what ``help`` shows of its class, whichever class has it."""
     for cls in {type(found) for given in RECIPES.values() for found in documents(given)}:
-        told = " ".join(base.__doc__ or "" for base in cls.__mro__)
-        listed = {
-            name
-            for line in re.findall(r"^    (\w[\w, ]*)(?: :|$)", told, re.MULTILINE)
-            for name in line.split(", ")
-        }
-        assert {item.name for item in dataclasses.fields(cls)} - {"kind"} <= listed, cls
+        told = explained(cls)
+        keys = {item.name for item in dataclasses.fields(cls)} - {"kind"}
+        assert keys <= {name for name, text in told.items() if len(text) > 10}, cls
+    mel = explained(Mel)
+    assert mel["hop_length"].startswith("As in ``librosa.feature.melspectrogram``")
+    assert mel["layout"].startswith("Bins and frames")
+    assert mel["scaling"] == "Of the numbers, last of all."
 
 
 def with_input(**keys: Any) -> dict[str, Any]:
@@ -144,6 +158,7 @@ MESH_JSON = {"kind": "mesh", "height": 288, "width": 432, "box": [54, 34, 388, 2
         (with_(model_inputs=[]), "recipe.model_inputs is not a key here"),
         (with_(version=2), "recipe.version must be 1, not 2"),
         (with_(labels="blues"), "recipe.labels must be a list"),
+        (with_(labels=["blues", "rock", "blues"]), r"recipe.labels\[2\] must be another than labels\[0\]"),
         (with_(labels=["blues", 1]), r"recipe.labels\[1\] must be a string"),
         (with_(made_with=["librosa"]), r"recipe.made_with\[0\] must be like librosa==0.11.0"),
         (with_(sound={"sr": 999}), "recipe.sound.sr must be from 1000"),
@@ -166,7 +181,62 @@ MESH_JSON = {"kind": "mesh", "height": 288, "width": 432, "box": [54, 34, 388, 2
         (with_input(n_mel=128), r"recipe.inputs\[0\].n_mel is not a key here"),
         (with_input(hop_length=0), r"recipe.inputs\[0\].hop_length must be from 1"),
         (with_input(fmax=20_000), r"recipe.inputs\[0\].fmax must be at most half of sound.sr, 11025"),
-        (with_input(fmin=12_000), r"recipe.inputs\[0\].fmin must be at most half of sound.sr, 11025"),
+        (with_input(fmin=12_000), r"recipe.inputs\[0\].fmin must be below half of sound.sr, 11025"),
+        (with_input(fmin=11_025), r"recipe.inputs\[0\].fmin must be below half of sound.sr, 11025, not 11025"),
+        (with_input(ref=1e300), r"recipe.inputs\[0\].ref must be from 1e-18 to 1e\+18"),
+        (with_input(fill=1e39), r"recipe.inputs\[0\].fill must be from"),
+        (
+            with_input(scaling={"kind": "minmax", "low": 0.5, "high": 0.5}),
+            r"recipe.inputs\[0\].scaling.high must be another number than low, 0.5",
+        ),
+        (with_input(scaling={"kind": "minmax", "low": -1e39}), r"recipe.inputs\[0\].scaling.low must be from"),
+        (
+            with_input(scaling={"kind": "standard", "mean": [1e39]}),
+            r"recipe.inputs\[0\].scaling.mean\[0\] must be from",
+        ),
+        (
+            {"inputs": [{"kind": "mel", "name": "a"}, {"kind": "mel"}, {"kind": "mfcc", "name": "a"}]},
+            r"recipe.inputs\[2\].name must be another than that of inputs\[0\]",
+        ),
+        (
+            with_(segment={"part": "first", "seconds": 2}, windows={"length": 3, "hop": 3}),
+            r"recipe.windows.length must be at most segment.seconds, 2, not 3",
+        ),
+        (
+            with_(segment={"part": "first", "seconds": 1}, windows={"length": 128, "hop": 64, "unit": "frames"}),
+            r"recipe.windows.length must be at most the frames of inputs\[0\], 44",
+        ),
+        (
+            {"inputs": [{"kind": "features"}], "windows": {"length": 0.05, "hop": 1}},
+            r"recipe.inputs\[0\].columns are computed from 2048 samples or more; 1102 are looked at",
+        ),
+        (
+            {"inputs": [{"kind": "picture", "crop": [0, 0, 300, 100]}], "windows": {"length": 3, "hop": 3}},
+            r"recipe.inputs\[0\].crop must end inside of the picture, which has 130 frames, not at 300",
+        ),
+        (
+            with_(segment={"part": "first", "seconds": 100, "pad": True}, windows={"length": 1, "hop": 0.001}),
+            r"recipe.windows.hop makes 99226 windows; the most is 10000",
+        ),
+        (
+            {"inputs": [{"kind": "mel", "n_mels": 512, "frames": 65536}] * 3},
+            r"recipe.inputs\[2\] must be at most 67108864 numbers, with those before it",
+        ),
+        (
+            {
+                "inputs": [{"kind": "mel"}],
+                "segment": {"part": "first", "seconds": 3600, "pad": True},
+                "windows": {"length": 3, "hop": 0.5},
+            },
+            r"recipe.inputs\[0\] must be at most 67108864 numbers",
+        ),
+        (
+            {
+                "inputs": [{"kind": "mel", "n_fft": 65536, "hop_length": 8, "n_mels": 1}],
+                "windows": {"length": 30, "hop": 30},
+            },
+            r"recipe.inputs\[0\].hop_length with n_fft makes 5419040768 samples to transform",
+        ),
         (with_input(fmin=500, fmax=400), r"recipe.inputs\[0\].fmax must be above fmin"),
         (with_input(ref=0), r"recipe.inputs\[0\].ref must be from"),
         (with_input(ref="median"), r'recipe.inputs\[0\].ref must be "max", not "median"'),
@@ -201,8 +271,8 @@ MESH_JSON = {"kind": "mesh", "height": 288, "width": 432, "box": [54, 34, 388, 2
             r"recipe.inputs\[0\].n_mfcc must be at most n_mels",
         ),
         (
-            {"inputs": [{"kind": "features", "columns": ["mfc1_mean"]}]},
-            r"recipe.inputs\[0\].columns\[0\] must be a column",
+            {"inputs": [{"kind": "features", "columns": [""]}]},
+            r"recipe.inputs\[0\].columns\[0\] must have from 1",
         ),
         ({"inputs": [{"kind": "features", "columns": []}]}, r"recipe.inputs\[0\].columns must have from 1"),
         (

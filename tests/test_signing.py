@@ -1,5 +1,7 @@
 """Signatures are itsdangerous's own, verified over a stream as over a whole."""
 
+import math
+
 import itsdangerous
 import pytest
 
@@ -16,6 +18,14 @@ def run_stream(signed: bytes, step: int, keys: Keys = KEYS) -> bytes:
     return payload
 
 
+def test_numbers_that_are_none_in_json_are_named() -> None:
+    """Python's json writes them all the same."""
+    for value in (math.nan, -math.inf):
+        body = itsdangerous.Serializer(KEYS.current).dumps({"expected": [value]})
+        with pytest.raises(BadRequest, match=r"not JSON: (NaN|Infinity) is no number"):
+            KEYS.loads(body.encode())
+
+
 @pytest.mark.parametrize("step", [1, 7, 27, 28, 29, 1000, 10**6])
 @pytest.mark.parametrize("payload", [b"x", b"a.b.c" * 99, bytes(range(256)) * 40])
 def test_a_stream_is_verified_in_pieces_of_any_size(payload: bytes, step: int) -> None:
@@ -28,7 +38,6 @@ def test_previous_keys_still_verify(token: str) -> None:
     """What was signed before a rotation is accepted, in both forms."""
     assert run_stream(itsdangerous.Signer(token).sign(b"model"), 4) == b"model"
     assert KEYS.loads(itsdangerous.Serializer(token).dumps({"a": 1}).encode()) == {"a": 1}
-    Keys("new", (token,)).check_request_token(Keys(token).request_token("GET", "/models"), "GET", "/models")
 
 
 def test_previous_keys_never_sign() -> None:
@@ -64,22 +73,6 @@ def test_signed_json_must_be_an_object() -> None:
         KEYS.loads(serializer.make_signer(serializer.salt).sign(b"garbage"))
     with pytest.raises(BadRequest):
         KEYS.loads(serializer.make_signer(serializer.salt).sign(b"[" * 100_000))
-
-
-def test_a_request_token_is_good_for_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another path or method, another key, another time: refused."""
-    token = KEYS.request_token("GET", "/models")
-    KEYS.check_request_token(token, "GET", "/models")
-    for method, path in (("POST", "/models"), ("GET", "/models/x")):
-        with pytest.raises(BadSignature):
-            KEYS.check_request_token(token, method, path)
-    with pytest.raises(BadSignature):
-        Keys("another").check_request_token(token, "GET", "/models")
-    with pytest.raises(NotSigned):
-        KEYS.check_request_token("garbage", "GET", "/models")
-    monkeypatch.setattr("itsdangerous.timed.time.time", lambda: 4e9)
-    with pytest.raises(BadSignature):
-        KEYS.check_request_token(token, "GET", "/models")
 
 
 @pytest.mark.parametrize("environ", [{}, {"SIGNING_TOKEN": ""}, {"SIGNING_TOKEN": "  "}])

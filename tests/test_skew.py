@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from spectrogram_predictor import Mel, Recipe, Segment, Standard, Windows
 from spectrogram_predictor.client import Refused
-from tests.conftest import b64, changed
-from tests.live import Live
+from tests.conftest import b64, changed, wav
+from tests.live import Live, wait_until
 from tests.test_goldens import RECIPES, model_file
 from tests.test_goldens import song as song_of
 
@@ -104,6 +104,8 @@ def test_the_right_recipe_gives_the_notebook_s_numbers_and_stays(
     damage(live, digest, changed(RECIPE, *OFF_BY_ONE["hop_length"]))
     question = {"model_hash": digest, "ext": "wav", "data": b64(song)}
     assert live.post_signed("/prediction", question).json()["code"] == "out_of_service"
+    with live.client() as client:
+        assert "golden 1: largest difference" in client.model(digest)["out_of_service"]
     live.stop()
     live = make_live()
     assert live.post_signed("/prediction", question).json()["code"] == "out_of_service"
@@ -111,6 +113,8 @@ def test_the_right_recipe_gives_the_notebook_s_numbers_and_stays(
     assert "golden 1: largest difference" in live.log
     damage(live, digest, RECIPE)
     np.testing.assert_allclose(live.post_signed("/prediction", question).json()["array"], [expected], atol=1e-5)
+    with live.client() as client:
+        assert "out_of_service" not in client.model(digest)
 
 
 def damage(live: Live, digest: str, recipe: Recipe) -> None:
@@ -118,6 +122,42 @@ def damage(live: Live, digest: str, recipe: Recipe) -> None:
     path = live.storage / "registered" / f"{digest}.json"
     fields = {**json.loads(path.read_bytes()), "recipe": recipe.to_mapping()}
     path.write_bytes(json.dumps(fields).encode())
+
+
+def of_one_number(hop_length: int) -> Recipe:
+    """Return a recipe that costs as much as one likes: long transforms, of which one number remains."""
+    return Recipe(model_inputs=[Mel(n_fft=2**16, hop_length=hop_length, n_mels=1, statistics=["mean"])])
+
+
+def number_model(path: Path) -> Path:
+    """A model of one number."""
+    import keras
+
+    layers = keras.layers
+    keras.Sequential([layers.Input((1,)), layers.Dense(2, "softmax")]).save(path)
+    return path
+
+
+def test_goldens_without_an_end_are_refused_at_once(live: Live, tmp_path: Path) -> None:
+    """What a song would cost is known before anything is made of it."""
+    model = number_model(tmp_path / "model.keras")
+    with live.client() as client, pytest.raises(Refused, match=r"golden 1: .* × n_fft; the most is") as refused:
+        client.publish(model, of_one_number(1), golden=[(wav(30), [0.5, 0.5])])
+    assert refused.value.code == "rejected"
+
+
+def test_a_slow_trial_is_refused_for_what_it_takes(make_live: Callable[..., Live], tmp_path: Path) -> None:
+    """Another model is promoted before that, whose goldens take no time."""
+    live = make_live(prediction__workers=2, prediction__timeout_s=5.0)
+    slow, other = (number_model(tmp_path / name) for name in ("slow.keras", "other.keras"))
+    with live.client() as client:
+        digest = client.register(slow, of_one_number(64), golden=[(wav(60), [0.5, 0.5])])
+        client.upload(slow)
+        client.sweep()
+        assert client.publish(other, of_one_number(2**16), golden=[(wav(4), [0.5, 0.5], None, 1)])["golden"] == 1
+        assert client.model(digest)["state"] == "registered"
+        wait_until(lambda: client.sweep() or client.model(digest)["state"] == "rejected", 120)
+        assert client.model(digest)["reason"] == "trying it failed 3 times: it took its worker longer than 5 s"
 
 
 @pytest.mark.material

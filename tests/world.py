@@ -12,11 +12,12 @@ The invariants that are checked:
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from spectrogram_predictor import storage
 from spectrogram_predictor.config import PromotionSettings, UploadSettings
-from spectrogram_predictor.errors import ModelNotFound, SpectrogramPredictorError
+from spectrogram_predictor.errors import DigestMismatch, ModelNotFound, SpectrogramPredictorError, UploadGone
 from spectrogram_predictor.promotion import Promoter
 from spectrogram_predictor.registry import Registration, Registry
 from spectrogram_predictor.storage import Backend
@@ -79,7 +80,8 @@ class Server:
         self.registry = Registry(backend)
         self.uploads = Uploads(backend, UploadSettings())
         self.uploads.lanes.close()
-        self.uploads.lanes = InlineLanes()  # type: ignore[assignment]
+        self.uploads.lanes = self.uploads.partials.lanes = InlineLanes()  # type: ignore[assignment]
+        self.uploads.partials.grace_s = incoming_ttl_s
         settings = PromotionSettings(incoming_ttl_s=incoming_ttl_s, temp_grace_s=0)
         self.promoter = promoter(backend, self.registry, self.uploads, self._inspect, settings)
 
@@ -100,6 +102,28 @@ class Server:
         return {"format": format_, "inputs": [], "outputs": [{"shape": [3]}]}
 
 
+@dataclass
+class Sending:
+    """What the client of an upload that can be gone on with knows.
+
+    Attributes
+    ----------
+    registered : bytes
+        What was registered.
+    data : bytes
+        What it sends.
+    acknowledged : int
+        The largest offset that it was told.
+    over : bool
+        It was told that none of it is kept, or asked for that.
+    """
+
+    registered: bytes
+    data: bytes
+    acknowledged: int = 0
+    over: bool = False
+
+
 class World:
     """One storage, and what clients of its servers know.
 
@@ -118,6 +142,7 @@ class World:
         self.asked: set[str] = set()
         self.registered: set[str] = set()
         self.owed: set[str] = set()
+        self.partials: dict[str, Sending] = {}
         self.drops = 0
 
     async def register(self, server: Server, data: bytes) -> None:
@@ -153,6 +178,49 @@ class World:
         await heard(upload.cancel())
         return False
 
+    async def begin_partial(self, server: Server, data: bytes, sent: bytes | None = None) -> str | None:
+        """Begin an upload that can be gone on with, or hear why not; return its id."""
+        try:
+            info = await server.uploads.partials.create(len(data), _sha256(data))
+        except SpectrogramPredictorError:
+            return None
+        self.partials[info.upload_id] = Sending(data, data if sent is None else sent)
+        return info.upload_id
+
+    async def go_on(self, server: Server, upload_id: str, end: int) -> bool:
+        """Ask how far an upload is, and send what comes then; tell whether that was acknowledged."""
+        sending, partials = self.partials[upload_id], server.uploads.partials
+        try:
+            offset = (await partials.status(upload_id, LONG_S)).offset
+            self._acknowledge(sending, offset)
+            if offset == len(sending.data):
+                return True
+            append = await partials.append(upload_id, offset)
+            # Whatever of it is removed now, and whatever is heard of that.
+            sending.over |= end >= len(sending.data) and sending.data != sending.registered
+            try:
+                await append.write(sending.data[offset : max(end, offset + 1)])
+                due = self._due(sending.data)
+                self._acknowledge(sending, await append.end())
+                if append.done:
+                    self.owed |= due
+            finally:
+                await append.close()
+        except (DigestMismatch, UploadGone) as error:
+            _hold("I4", sending.over, f"{upload_id} was acknowledged up to {sending.acknowledged}: {error}")
+        except SpectrogramPredictorError:
+            return False
+        return True
+
+    def _acknowledge(self, sending: Sending, offset: int) -> None:
+        _hold("I4", offset >= sending.acknowledged, f"the offset went from {sending.acknowledged} to {offset}")
+        sending.acknowledged = offset
+
+    async def terminate(self, server: Server, upload_id: str) -> None:
+        """End an upload that can be gone on with."""
+        self.partials[upload_id].over = True
+        await heard(server.uploads.partials.terminate(upload_id))
+
     async def drop(self, data: bytes) -> None:
         """Put a file into temp/ by hand."""
         self.drops += 1
@@ -176,10 +244,24 @@ class World:
             _hold("I1", storage.digest_of(key) == found[key], f"{key} holds {found[key]}")
         whole = {found[key] for folder in (storage.TEMP, storage.MODELS) for key in _below(found, folder)}
         _hold("I5", self.owed <= whole, f"{self.owed - whole} were acknowledged (I4) and are nowhere")
+        for upload_id, sending in self.partials.items():
+            if not sending.over and sending.acknowledged < len(sending.data):
+                await self._check_partial(upload_id, sending)
         return found
+
+    async def _check_partial(self, upload_id: str, sending: Sending) -> None:
+        stored = await self.backend.stored(upload_id) or 0
+        # It may have been received whole, and its client not been told.
+        if stored or await self.backend.list(f"{storage.INCOMING}{upload_id}/") == []:
+            _hold("I4", stored >= sending.acknowledged, f"{sending.acknowledged} acknowledged, {stored} stored")
+        if stored:
+            content = [chunk async for chunk in self.backend.stored_chunks(upload_id, 0, stored)]
+            _hold("I4", sending.data.startswith(b"".join(content)), "bytes are mixed")
 
     async def settle(self, make: Callable[[float], Server]) -> None:
         """Let new servers sweep twice, after the time of everything unfinished, and check what holds then."""
+        for sending in self.partials.values():
+            sending.over = True
         for ttl_s in (OVER_S, OVER_S):
             await make(ttl_s).promoter.sweep()
             found = await self.check()

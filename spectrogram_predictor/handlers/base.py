@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,19 +21,27 @@ from spectrogram_predictor.errors import (
     QueueFull,
     SpectrogramPredictorError,
     TooLarge,
+    TooManyRequests,
     Unavailable,
 )
+from spectrogram_predictor.handlers.policy import Access, Operation, Route
+from spectrogram_predictor.handlers.watchdog import Watchdog
+from spectrogram_predictor.limits import Rates
 from spectrogram_predictor.predictor import Predictor
 from spectrogram_predictor.promotion import Promoter
 from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.signing import Keys
 from spectrogram_predictor.storage import Backend
+from spectrogram_predictor.tokens import Tokens
 from spectrogram_predictor.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
 DRAIN_BYTES = 512 * 2**20
 """How much of a refused body is read and thrown away, so that the client gets to read the answer."""
+
+DRAIN_S = 30.0
+"""For how long."""
 
 NO_BODY_BYTES = 64 * 2**10
 """The largest body that a route which needs none puts up with."""
@@ -41,6 +50,13 @@ MAX_HELD_BODIES = 8
 """How many bodies of the largest size all requests together may hold in memory."""
 
 _SMALL_BYTES = 64 * 2**10
+_SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @dataclass
@@ -61,6 +77,8 @@ class Services:
 
     settings: Settings
     keys: Keys
+    tokens: Tokens
+    rates: Rates
     backend: Backend
     registry: Registry
     uploads: Uploads
@@ -76,8 +94,9 @@ class Services:
 class BaseHandler(RequestHandler):
     """JSON out, every error from the one tree, bodies read within bounds.
 
-    A refused body is drained, up to `DRAIN_BYTES`, because a client that is still sending does not read. A body
-    that stalls, or comes more slowly than it may, is cut.
+    A body is refused as soon as that is known: at once if the client waits with it (``Expect: 100-continue``).
+    Otherwise the answer goes out while the rest of the body is drained, for `DRAIN_BYTES` and `DRAIN_S` at most:
+    some clients do not read while they send. A body that stalls, or comes more slowly than it may, is cut.
 
     Attributes
     ----------
@@ -87,58 +106,84 @@ class BaseHandler(RequestHandler):
         Why the request is refused.
     """
 
-    def initialize(self, services: Services) -> None:
+    def initialize(self, services: Services, route: Route) -> None:
         """Take what the handler works with."""
         self.services = services
+        self.operation: Operation | None = route.operations.get(self.request.method or "")
         self.size = 0
         self.failure: SpectrogramPredictorError | None = None
         self._received: list[bytes | bytearray] = []
         self._held = 0
         self._refused_at = 0
+        self._refused_s = 0.0
         self._closing = False
-        self._watchdog: asyncio.TimerHandle | None = None
-        self._waited_s = 0.0
+        self._watchdog = Watchdog(services.settings.uploads, self._cut)
         self.services.in_flight.add(self)
 
     def set_default_headers(self) -> None:
-        """Leave the server's make and version to itself."""
+        """Leave the server's make and version to itself, and browsers nothing to make of an answer."""
         self.set_header("Server", "spectrogram-predictor")
-        self.set_header("X-Content-Type-Options", "nosniff")
+        for name, value in _SECURITY_HEADERS.items():
+            self.set_header(name, value)
 
     @property
     def max_bytes(self) -> int:
         """The largest body that is accepted."""
         return NO_BODY_BYTES
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Decide from the headers, before the body."""
         length = self.request.headers.get("Content-Length", "0")
-        self._length = int(length) if length.isdecimal() and len(length) < 19 else 0
+        self.length = int(length) if length.isdecimal() and len(length) < 19 else 0
+        self._waits = self.request.headers.get("Expect", "").lower() == "100-continue"
+        if self._waits:
+            # Tornado knows it in lower case only; it asks for the body once this is done.
+            self.request.headers["Expect"] = "100-continue"
         try:
             self.check_route()
-            if self._length > self.max_bytes:
+            if self.length > self.max_bytes:
                 raise self._too_large()
-            self.begin()
+            await self.check_access()
+            await self.begin()
         except SpectrogramPredictorError as error:
             self.refuse(error)
-        if self._length or "Transfer-Encoding" in self.request.headers:
-            self._wait()
+        if not self._finished and (self.length or "Transfer-Encoding" in self.request.headers):
+            self._watchdog.wait()
 
     def check_route(self) -> None:
-        """Refuse work while draining, and methods that are none of the route's."""
+        """Refuse work while draining, more than the rates allow, and methods that are none of the route's."""
         if self.services.draining:
             self._closing = True
             raise Unavailable("the server is going down, try again")
-        method = getattr(type(self), (self.request.method or "").lower())
-        if method is RequestHandler._unimplemented_method:
+        wait_s = self.services.rates.take(self.request.remote_ip or "")
+        if wait_s:
+            raise TooManyRequests("too many requests, slow down", retry_after_s=math.ceil(wait_s))
+        if self.operation is None:
             raise MethodNotAllowed("the route does not take this method")
 
-    def begin(self) -> None:
+    async def check_access(self) -> None:
+        """Accept a bearer token for this request, if the operation asks for one.
+
+        Raises
+        ------
+        NotSigned, BadSignature
+            There is none, or it is no good.
+        """
+        if self.operation is None or self.operation.access is not Access.TOKEN:
+            return
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise NotSigned("this needs Authorization: Bearer <token>, made from SIGNING_TOKEN")
+        nonce = self.services.tokens.check(token.strip(), self.request.method or "", self.request.path)
+        if self.operation.once:
+            await self.services.tokens.claim(nonce)
+
+    async def begin(self) -> None:
         """Decide more from the headers; for handlers to override."""
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         """Take the next bytes; never raises: the client would get a dropped connection."""
-        self._stop_waiting()
+        self._watchdog.arrived(len(chunk))
         self.size += len(chunk)
         if not self.failure and self.size > self.max_bytes:
             self.refuse(self._too_large())
@@ -146,9 +191,10 @@ class BaseHandler(RequestHandler):
             working = self.receive(chunk)
             if working:
                 return self._wait_after(working)
-        elif self.size - self._refused_at > DRAIN_BYTES:
-            self._answer_failure()
-        self._wait()
+        elif self._drained:
+            self._end_refusal()
+            return None
+        self._watchdog.wait()
         return None
 
     def receive(self, chunk: bytes) -> Awaitable[None] | None:
@@ -168,7 +214,7 @@ class BaseHandler(RequestHandler):
 
     def take_body(self) -> bytes:
         """Return the whole body, once; raise what it was refused for, if it was."""
-        self._stop_waiting()
+        self._watchdog.stop()
         if self.failure:
             raise self.failure
         body = b"".join(self._received)
@@ -176,33 +222,21 @@ class BaseHandler(RequestHandler):
         return body
 
     def refuse(self, error: SpectrogramPredictorError) -> None:
-        """Answer with an error: at once if that keeps nobody from reading it, or else after draining."""
+        """Answer with an error: at once, or after the little that is still to come of the body."""
         self.failure = error
         self._let_go()
-        self._refused_at = self.size
-        # Once the body is through, Tornado calls the method: that is the answer then.
+        self._refused_at, self._refused_s = self.size, asyncio.get_running_loop().time()
+        # Once the body is through, Tornado calls the method: that is the end then.
         setattr(self, (self.request.method or "").lower(), self._raise_failure)
-        waits = self.request.headers.get("Expect", "").lower() == "100-continue" and not self.size
-        if waits or self._length - self.size > DRAIN_BYTES:
-            self._answer_failure()
+        if self._waits and not self.size:
+            self._end_refusal()
+        elif self.length - self.size > NO_BODY_BYTES or "Transfer-Encoding" in self.request.headers:
+            self._answer_early()
 
     def answer(self, value: object) -> None:
         """Finish with compact JSON: scripts compare the bytes."""
         self.set_header("Content-Type", "application/json; charset=UTF-8")
         self.finish(dumps(value))
-
-    def check_token(self) -> None:
-        """Accept a bearer token made for this method and path.
-
-        Raises
-        ------
-        NotSigned, BadSignature
-            There is none, or it is no good.
-        """
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise NotSigned("this needs Authorization: Bearer <token>, made from SIGNING_TOKEN")
-        self.services.keys.check_request_token(token.strip(), self.request.method or "", self.request.path)
 
     async def in_thread(self, function: Any, *args: Any) -> Any:
         """Run CPU work beside the event loop."""
@@ -210,7 +244,7 @@ class BaseHandler(RequestHandler):
 
     def on_finish(self) -> None:
         """Count down."""
-        self._stop_waiting()
+        self._watchdog.stop()
         self._let_go()
         self.services.in_flight.discard(self)
 
@@ -222,15 +256,7 @@ class BaseHandler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer ``{"msg", "code"}``; what is not in our tree is an opaque 500."""
-        error = _known(kwargs.get("exc_info", (None, None, None))[1], status_code)
-        self.set_status(error.status)
-        if error.retry_after_s is not None:
-            self.set_header("Retry-After", str(error.retry_after_s))
-        if self._closing:
-            self.set_header("Connection", "close")
-        if error.status == 401:
-            self.set_header("WWW-Authenticate", "Bearer")
-        self.answer({"msg": error.message, "code": error.code})
+        self.finish(self._said(_known(kwargs.get("exc_info", (None, None, None))[1], status_code)))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log a traceback for bugs only."""
@@ -250,46 +276,63 @@ class BaseHandler(RequestHandler):
         self._received.clear()
         self._hold(-self._held)
 
-    def _wait(self) -> None:
-        """Cut the connection if nothing comes for long, or too little."""
-        if self._finished:
-            return
-        loop = asyncio.get_running_loop()
-        self._waiting_since = loop.time()
-        stall_s = self.services.settings.uploads.stall_timeout_s
-        self._watchdog = loop.call_later(stall_s, self._cut, f"nothing came for {stall_s:g} s")
-
     async def _wait_after(self, working: Awaitable[None]) -> None:
         await working
-        self._wait()
-
-    def _stop_waiting(self) -> None:
-        if self._watchdog is None:
-            return
-        self._watchdog.cancel()
-        self._watchdog = None
-        # Only time spent waiting for the client counts, not our own disk's.
-        self._waited_s += asyncio.get_running_loop().time() - self._waiting_since
-        limits = self.services.settings.uploads
-        if self._waited_s > limits.stall_timeout_s and self.size < limits.min_bytes_per_s * self._waited_s:
-            self._cut("it came too slowly")
+        if not self._finished:
+            self._watchdog.wait()
 
     def _cut(self, why: str) -> None:
         logger.info("cutting %s after %d bytes: %s", self.request.path, self.size, why)
+        self._close()
+
+    def _close(self) -> None:
         connection = self.request.connection
         assert isinstance(connection, HTTP1Connection)
         connection.close()
 
     async def _raise_failure(self, *_: Any) -> None:
-        self._stop_waiting()
+        self._watchdog.stop()
         assert self.failure
-        raise self.failure
+        if not self._headers_written:
+            raise self.failure
+        self.finish()
+        self._close()
 
-    def _answer_failure(self) -> None:
-        """Answer in the middle of the body; Tornado then closes the connection."""
-        if self.failure and not self._finished:
-            self._closing = True
+    @property
+    def _drained(self) -> bool:
+        seconds = asyncio.get_running_loop().time() - self._refused_s
+        return self.size - self._refused_at > DRAIN_BYTES or seconds > DRAIN_S
+
+    def _answer_early(self) -> None:
+        """Let the client read the answer while it sends; the connection is of no use afterwards."""
+        assert self.failure
+        self._closing = True
+        self.clear()
+        body = self._said(self.failure)
+        self.set_header("Content-Length", len(body))
+        self.write(body)
+        self.flush()
+
+    def _end_refusal(self) -> None:
+        """Answer, if that is not done yet, and let Tornado close the connection."""
+        assert self.failure
+        self._closing = True
+        if self._headers_written:
+            self.finish()
+        else:
             self.send_error(self.failure.status, exc_info=(type(self.failure), self.failure, None))
+
+    def _said(self, error: SpectrogramPredictorError) -> bytes:
+        """Set what the headers say of an error; return the body."""
+        self.set_status(error.status)
+        self.set_header("Content-Type", "application/json; charset=UTF-8")
+        if error.retry_after_s is not None:
+            self.set_header("Retry-After", str(error.retry_after_s))
+        if self._closing:
+            self.set_header("Connection", "close")
+        if error.status == 401:
+            self.set_header("WWW-Authenticate", "Bearer")
+        return dumps({"msg": error.message, "code": error.code})
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than {self.max_bytes} bytes")

@@ -8,9 +8,15 @@ from typing import Any, ClassVar
 import multipart
 from tornado.web import RequestHandler
 
-from spectrogram_predictor.errors import BadRequest, SpectrogramPredictorError, UnsupportedMedia
+from spectrogram_predictor.errors import (
+    BadRequest,
+    DigestMismatch,
+    SpectrogramPredictorError,
+    UnsupportedMedia,
+)
 from spectrogram_predictor.handlers.base import BaseHandler, Services
-from spectrogram_predictor.registry import Registration
+from spectrogram_predictor.handlers.policy import Route
+from spectrogram_predictor.registry import Registration, parse_sha256
 from spectrogram_predictor.signing import SignedStream
 from spectrogram_predictor.uploads import Upload
 
@@ -35,14 +41,16 @@ class UploadHandler(BaseHandler):
 
     max_files: ClassVar[int] = 12
 
-    def initialize(self, services: Services) -> None:
+    def initialize(self, services: Services, route: Route) -> None:
         """Take what the handler works with."""
-        super().initialize(services)
+        super().initialize(services, route)
         self._uploads: list[Upload] = []
         self._current: Upload | None = None
         self._segments = 0
         self._parsed = 0
         self._slot = contextlib.ExitStack()
+        self._announced: str | None = None
+        self._registered = False
         self._turn: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -51,22 +59,28 @@ class UploadHandler(BaseHandler):
         """What all files together may take."""
         return self.max_files * self.services.uploads.settings.max_bytes + _OVERHEAD_BYTES
 
-    def begin(self) -> None:
-        """Take a slot and make the parser.
+    async def begin(self) -> None:
+        """Look for room, take a slot and make the parser.
 
         Raises
         ------
         BadRequest
-            It is not multipart.
+            It is not multipart, or X-Model-Digest is no SHA-256.
         QueueFull
             Too many uploads at the same time.
+        InsufficientStorage
+            There is no room, or none for what nobody registered.
         """
         kind, options = multipart.parse_options_header(self.request.headers.get("Content-Type", ""))
         boundary = options.get("boundary", "")
         if kind != "multipart/form-data" or not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
             raise BadRequest(f"send multipart/form-data with a boundary and the field {FIELD}")
         self._parser = multipart.PushMultipartParser(boundary, max_segment_count=MAX_SEGMENTS)
-        self._slot.enter_context(self.services.uploads.slot())
+        if header := self.request.headers.get("X-Model-Digest"):
+            self._announced = parse_sha256(header, "X-Model-Digest")
+            self._registered = await self.services.registry.get(self._announced) is not None
+        await self.services.uploads.check_room(self.length, registered=self._registered)
+        self._slot.enter_context(self.services.uploads.slot(self.request.remote_ip or ""))
 
     async def receive(self, chunk: bytes) -> None:
         """Hand these bytes on; hashing and writing them goes on while the next ones arrive."""
@@ -96,7 +110,7 @@ class UploadHandler(BaseHandler):
 
     async def open_file(self) -> None:
         """Begin a file."""
-        self._current = await self.services.uploads.begin()
+        self._current = await self.services.uploads.begin(registered=self._registered)
         self._uploads.append(self._current)
 
     async def write_file(self, data: bytes) -> None:
@@ -126,7 +140,16 @@ class UploadHandler(BaseHandler):
         if not self._uploads:
             raise BadRequest(f"there is no field {FIELD}")
         for upload in self._uploads:
+            await self._identify(upload)
+        for upload in self._uploads:
             await upload.commit()
+
+    async def _identify(self, upload: Upload) -> None:
+        """See whether it is what it was announced as, and registered."""
+        sha256 = await upload.sha256()
+        if self._announced and sha256 != self._announced:
+            raise DigestMismatch(f"the file's SHA-256 is {sha256}, and not as X-Model-Digest said")
+        upload.registered = self._registered or await self.services.registry.get(sha256) is not None
 
     async def _consume(self, chunk: bytes) -> None:
         try:
@@ -147,8 +170,9 @@ class UploadHandler(BaseHandler):
         if isinstance(event, multipart.MultipartSegment):
             self._segments += 1
             if event.name == FIELD:
-                if len(self._uploads) == self.max_files:
-                    raise BadRequest(f"too many files: at most {self.max_files} in one request")
+                most = 1 if self._announced else self.max_files
+                if len(self._uploads) == most:
+                    raise BadRequest(f"too many files: at most {most} in such a request")
                 await self.open_file()
         elif self._current is None:
             pass  # another field, or its end

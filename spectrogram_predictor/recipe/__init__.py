@@ -16,9 +16,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from spectrogram_predictor.errors import BadRequest, Unprocessable
 from spectrogram_predictor.recipe import schema
-from spectrogram_predictor.recipe.kinds import MAX_VALUES, Features, Framed, Input, Shape, Spectral
+from spectrogram_predictor.recipe.kinds import (
+    MAX_TRANSFORMED,
+    MAX_VALUES,
+    Features,
+    Framed,
+    Input,
+    Picture,
+    Shape,
+    Spectral,
+)
 from spectrogram_predictor.recipe.schema import Document, Fault, Length, Matching
-from spectrogram_predictor.recipe.segments import Segment, Sound, Windows
+from spectrogram_predictor.recipe.segments import MAX_WINDOWS, Segment, Sound, Windows
+from spectrogram_predictor.sound.columns import MIN_SAMPLES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,27 +74,75 @@ class Recipe(Document):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield what does not go together."""
-        for number, (given, shape) in enumerate(zip(self.model_inputs, self.shapes, strict=True)):
-            if math.prod(size or 1 for size in shape) > MAX_VALUES:
-                yield f"inputs[{number}]", f"must be at most {MAX_VALUES} numbers; it is of shape {list(shape)}"
+        yield from self._faults_of_windows()
+        yield from self._faults_of_amounts()
+        first = {label: number for number, label in reversed(list(enumerate(self.labels)))}
+        for number, label in enumerate(self.labels):
+            if first[label] < number:
+                yield f"labels[{number}]", f"must be another than labels[{first[label]}]"
+        names = [given.name for given in self.model_inputs]
+        for number, given in enumerate(self.model_inputs):
+            if given.name is not None and given.name in names[:number]:
+                yield f"inputs[{number}].name", f"must be another than that of inputs[{names.index(given.name)}]"
             for key, said in self._faults_of_input(given):
                 yield f"inputs[{number}].{key}", said
 
+    def _faults_of_windows(self) -> Iterator[tuple[str, str]]:
+        windows, seconds = self.windows, self.segment.seconds
+        if windows is None or windows.pad or seconds is None:
+            return
+        if windows.unit == "seconds" and windows.length > seconds:
+            yield "windows.length", f"must be at most segment.seconds, {seconds:g}, not {windows.length:g}"
+        for number, given in enumerate(self.model_inputs):
+            frames = self._most_frames(given)
+            if windows.unit == "frames" and frames is not None and windows.length > frames:
+                yield "windows.length", f"must be at most the frames of inputs[{number}], {frames}"
+
+    def _faults_of_amounts(self) -> Iterator[tuple[str, str]]:
+        """Look at how much there is together, as far as that is known before there is a song."""
+        if self._least_windows > MAX_WINDOWS:
+            yield "windows.hop", f"makes {self._least_windows} windows; the most is {MAX_WINDOWS}"
+        values = transformed = 0
+        for number, (given, shape) in enumerate(zip(self.model_inputs, self.shapes, strict=True)):
+            values += self._least_windows * math.prod(size or 1 for size in shape)
+            if values > MAX_VALUES:
+                said = f"must be at most {MAX_VALUES} numbers, with those before it"
+                yield f"inputs[{number}]", f"{said}; it is of shape {list(shape)}"
+            if isinstance(given, Spectral) and self._samples is not None and (self.windows or self.segment.pad):
+                transformed += self._least_windows * given.count_frames(self._samples) * given.n_fft
+                if transformed > MAX_TRANSFORMED:
+                    said = f"with n_fft makes {transformed} samples to transform; the most is {MAX_TRANSFORMED}"
+                    yield f"inputs[{number}].hop_length", said
+
     def _faults_of_input(self, given: Input) -> Iterator[tuple[str, str]]:
         if isinstance(given, Spectral):
-            highest = self.sound.sr / 2
-            for key, value in (("fmax", given.fmax or highest), ("fmin", given.fmin)):
-                if value > highest:
-                    yield key, f"must be at most half of sound.sr, {highest:g}, not {value:g}"
-            if self._samples is not None and given.n_fft > self._samples:
-                yield "n_fft", f"must be at most what is looked at, {self._samples} samples, not {given.n_fft}"
+            yield from self._faults_of_spectrum(given)
+        if isinstance(given, Picture) and given.crop and not given.canvas:
+            frames = self._most_frames(given)
+            if frames is not None and given.crop[2] > frames:
+                yield "crop", f"must end inside of the picture, which has {frames} frames, not at {given.crop[2]}"
         in_frames = self.windows is not None and self.windows.unit == "frames"
         if in_frames and (not isinstance(given, Framed) or given.statistics):
             yield "kind", "cannot be cut into windows of frames: it has none"
         if in_frames and getattr(given, "frames", None):
             yield "frames", "must not be given where windows are cut in frames"
-        if isinstance(given, Features) and self.sound.sr != 22050:
+        if isinstance(given, Features) and not given.unknown:
+            yield from self._faults_of_features()
+
+    def _faults_of_spectrum(self, given: Spectral) -> Iterator[tuple[str, str]]:
+        highest = self.sound.sr / 2
+        if given.fmax is not None and given.fmax > highest:
+            yield "fmax", f"must be at most half of sound.sr, {highest:g}, not {given.fmax:g}"
+        if given.fmin >= highest:
+            yield "fmin", f"must be below half of sound.sr, {highest:g}, not {given.fmin:g}"
+        if self._samples is not None and given.n_fft > self._samples:
+            yield "n_fft", f"must be at most what is looked at, {self._samples} samples, not {given.n_fft}"
+
+    def _faults_of_features(self) -> Iterator[tuple[str, str]]:
+        if self.sound.sr != 22050:
             yield "kind", f"features are computed at a sound.sr of 22050 Hz, not {self.sound.sr}"
+        if self._samples is not None and self._samples < MIN_SAMPLES:
+            yield "columns", f"are computed from {MIN_SAMPLES} samples or more; {self._samples} are looked at"
 
     @classmethod
     def from_json(cls, value: bytes | str | Mapping[str, Any]) -> Self:
@@ -143,7 +201,21 @@ class Recipe(Document):
         # A part may be shorter than it should be, a window is not.
         if self._samples is None or not (self.windows or self.segment.pad) or not isinstance(given, Spectral):
             return None
-        return 1 + (self._samples - given.n_fft % 2) // given.hop_length
+        return given.count_frames(self._samples)
+
+    def _most_frames(self, given: Input) -> int | None:
+        """How many frames there are, if the song is as long as what is looked at, or longer."""
+        if self._samples is None or not isinstance(given, Spectral):
+            return None
+        return given.count_frames(self._samples)
+
+    @property
+    def _least_windows(self) -> int:
+        """How many there are at least."""
+        windows, seconds = self.windows, self.segment.seconds
+        if windows is None or windows.unit == "frames" or seconds is None or not self.segment.pad:
+            return 1
+        return windows.count(round(seconds * self.sound.sr), *windows.sizes(self.sound.sr))
 
     @property
     def _samples(self) -> int | None:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import TooLarge, Unprocessable
 from spectrogram_predictor.recipe import Recipe
 from spectrogram_predictor.recipe.kinds import (
+    MAX_TRANSFORMED,
     MAX_VALUES,
     Features,
     Framed,
@@ -20,59 +22,65 @@ from spectrogram_predictor.recipe.kinds import (
     Picture,
     Spectral,
 )
-from spectrogram_predictor.recipe.scaling import MinMax, Standard
-from spectrogram_predictor.recipe.segments import Segment, Windows
+from spectrogram_predictor.recipe.scaling import MinMax, Standard, ZScore
+from spectrogram_predictor.recipe.segments import MAX_WINDOWS, Windows
 from spectrogram_predictor.sound import audio, features, pictures, spectra
 from spectrogram_predictor.sound.audio import Waveform
 from spectrogram_predictor.sound.spectra import Spectrogram
 
 Array = NDArray[Any]
 
-MAX_WINDOWS = 10_000
-"""Most windows of one song."""
-
 
 def make(recipe: Recipe, song: bytes | str | PathLike[str], csv: bytes | None = None) -> list[Array]:
     """Make a model's inputs; see `Recipe.inputs`."""
-    sound = recipe.sound
     data = song if isinstance(song, bytes) else Path(song).read_bytes()
-    y = _part(audio.decode(data, sound.sr, sound.channels, sound.res_type), recipe.segment, sound.sr)
-    waveforms = _cut_sound(y, recipe.windows, sound.sr)
+    waveforms = _cut_sound(_part(data, recipe), recipe.windows, recipe.sound.sr)
+    _check_work(recipe, waveforms)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
-        arrays = [_array(given, waveforms, recipe, csv) for given in recipe.model_inputs]
+        arrays = list(_arrays(recipe, waveforms, csv))
     counts = {len(array) for array in arrays}
     if len(counts) > 1:
         raise Unprocessable(f"recipe.windows: the inputs have different numbers of them, {sorted(counts)}")
     return arrays
 
 
-def _part(y: Waveform, segment: Segment, sr: int) -> Waveform:
-    if segment.seconds is None:
-        return y
-    samples = round(segment.seconds * sr)
-    start = max(len(y) - samples, 0) // 2 if segment.part == "middle" else 0
-    part = y[start : start + samples]
-    return np.pad(part, (0, samples - len(part))) if segment.pad else part
+def _check_work(recipe: Recipe, waveforms: list[Waveform]) -> None:
+    spectral = [given for given in recipe.model_inputs if isinstance(given, Spectral)]
+    transformed = sum(given.count_frames(len(y)) * given.n_fft for given in spectral for y in waveforms)
+    if transformed > MAX_TRANSFORMED:
+        raise TooLarge(
+            f"the song's spectrograms are {transformed} samples to transform, frames × n_fft; "
+            f"the most is {MAX_TRANSFORMED}"
+        )
+
+
+def _part(song: bytes, recipe: Recipe) -> Waveform:
+    """Decode the part of a song that is looked at."""
+    sound, segment = recipe.sound, recipe.segment
+    samples = None if segment.seconds is None else round(segment.seconds * sound.sr)
+    used, middle = samples, segment.part == "middle"
+    windows = recipe.windows
+    if windows and windows.unit == "seconds" and windows.most and not middle:
+        length, hop = windows.sizes(sound.sr)
+        covered = (windows.most - 1) * hop + length
+        used = covered if samples is None else min(samples, covered)
+    y = audio.decode(song, sound.sr, sound.channels, sound.res_type, used, middle)
+    return np.pad(y, (0, max(samples - len(y), 0))) if samples and segment.pad else y
 
 
 def _cut_sound(y: Waveform, windows: Windows | None, sr: int) -> list[Waveform]:
     if windows is None or windows.unit == "frames":
         return [y]
-    length, hop = round(windows.length * sr), round(windows.hop * sr)
-    return list(_cut(y, length, max(hop, 1), windows, 0.0))
+    return list(_cut(y, *windows.sizes(sr), windows, 0.0))
 
 
 def _cut(values: Array, length: int, hop: int, windows: Windows, fill: float) -> Iterator[Array]:
     """Cut along the last axis."""
-    size = values.shape[-1]
-    whole = 1 + (size - length) // hop if size >= length else 0
-    covered = (whole - 1) * hop + length if whole else 0
-    count = whole + (windows.pad and max(covered, whole * hop) < size)
+    count = windows.count(values.shape[-1], length, hop)
     if not count:
         raise Unprocessable(
             f"the song is too short: there is no window of {windows.length:g} {windows.unit} in it"
         )
-    count = min(count, windows.most or count)
     if count > MAX_WINDOWS:
         raise TooLarge(f"the song has {count} windows; the most is {MAX_WINDOWS}")
     for number in range(count):
@@ -87,12 +95,23 @@ def _fit(values: Array, length: int, fill: float) -> Array:
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)], constant_values=fill)
 
 
-def _array(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes | None) -> Array:
+def _arrays(recipe: Recipe, waveforms: list[Waveform], csv: bytes | None) -> Iterator[Array]:
+    room = MAX_VALUES
+    for given in recipe.model_inputs:
+        array = _array(given, waveforms, recipe, csv, room)
+        room -= array.size
+        yield array
+
+
+def _array(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes | None, room: int) -> Array:
     made: list[Array] = []
     for values in _values(given, waveforms, recipe, csv):
+        budget.check()
         made.append(_finished(given, values))
-        if len(made) * made[0].size > MAX_VALUES:
+        if len(made) * made[0].size > room:
             raise TooLarge(f"the song's windows are more than {MAX_VALUES} numbers")
+    if isinstance(given.scaling, MinMax | ZScore) and not any(np.ptp(values) for values in made):
+        raise Unprocessable("the song is silent: its numbers are all the same, and cannot be scaled")
     return np.stack(made)
 
 
@@ -102,6 +121,9 @@ def _values(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes 
     if isinstance(given, Features) and csv:
         yield from [features.select(csv, given.columns)] * len(waveforms)
     elif isinstance(given, Features):
+        if given.unknown:
+            names = ", ".join(map(repr, given.unknown[:5])) + (", ..." if len(given.unknown) > 5 else "")
+            raise Unprocessable(f"send a csv: of recipe.inputs.columns, {names} cannot be computed from the song")
         yield from (features.compute(y, given.columns, given.convention) for y in waveforms)
     elif isinstance(given, Picture):
         yield from (draw(given, y, sr) for y in waveforms)
@@ -109,7 +131,7 @@ def _values(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes 
         for y in waveforms:
             frames = _frames(given, y, sr)
             if windows and windows.unit == "frames":
-                yield from _cut(frames, int(windows.length), int(windows.hop), windows, given.fill)
+                yield from _cut(frames, *windows.sizes(sr), windows, given.fill)
             else:
                 yield frames
 
@@ -227,9 +249,7 @@ def _scaled(given: Input, values: Array) -> Array:
         mean, scale = (_column(numbers, values.ndim) for numbers in (scaling.mean, scaling.scale))
         return (values - mean) / scale
     low, spread = (values.min(), np.ptp(values)) if isinstance(scaling, MinMax) else (values.mean(), values.std())
-    if not spread:
-        raise Unprocessable("the song is silent: its numbers are all the same, and cannot be scaled")
-    values = (values - low) / spread
+    values = (values - low) / (spread or 1)
     return values * (scaling.high - scaling.low) + scaling.low if isinstance(scaling, MinMax) else values
 
 

@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from spectrogram_predictor.recipe.scaling import MinMax, Positive, Standard, ZScore
-from spectrogram_predictor.recipe.schema import Among, Document, Length, Within
+from spectrogram_predictor.recipe.scaling import Float32, MinMax, Standard, ZScore
+from spectrogram_predictor.recipe.schema import Document, Length, Within
 from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
 
 Shape = tuple[int | None, ...]
 
 MAX_VALUES = 2**26
 """Most numbers that a song's arrays may be, together: 268 MB as float32."""
+
+MAX_TRANSFORMED = 2**32
+"""Most samples that a song's spectrograms transform together, frames × n_fft: half a minute of a processor."""
 
 MAX_CANVAS = 2**22
 """Most pixels of a canvas."""
@@ -23,7 +26,10 @@ MAX_PIXELS = 2**13
 
 Pixels = Annotated[int, Within(1, MAX_PIXELS)]
 Colours = Literal["Greys", "gray", "gray_r", "inferno", "magma", "plasma", "viridis"]
-Column = Annotated[str, Among(GTZAN_COLUMNS, "a column of the public GTZAN table")]
+Reference = Annotated[float, Within(1e-18, 1e18)]
+"""Its square is a number in single precision."""
+
+Column = Annotated[str, Length(1, 200)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +83,12 @@ class Spectral(_Input):
     power: Literal[1, 2] = 2
     pad_mode: Literal["constant", "reflect"] = "constant"
     db: Literal["power", "amplitude"] | None = "power"
-    ref: Positive | Literal["max"] = 1.0
+    ref: Reference | Literal["max"] = 1.0
     top_db: Annotated[float, Within(1e-3, 1e3)] | None = 80.0
+
+    def count_frames(self, samples: int) -> int:
+        """Return how many frames a waveform of so many samples has."""
+        return 1 + (samples - self.n_fft % 2) // self.hop_length
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield what does not go together."""
@@ -104,7 +114,7 @@ class Framed(Spectral):
 
     layout: Literal["frequency-major", "time-major"] = "frequency-major"
     frames: Annotated[int, Within(1, 2**20)] | None = None
-    fill: float = 0.0
+    fill: Float32 = 0.0
     statistics: Annotated[tuple[Literal["mean", "std", "var", "min", "max"], ...], Length(0, 5)] = ()
 
     @property
@@ -244,7 +254,7 @@ class Picture(Spectral):
     invert: bool = False
     canvas: ImageCanvas | MeshCanvas | None = None
     mode: Literal["L", "RGB"] = "L"
-    crop: Annotated[tuple[int, int, int, int], Length(4, 4)] | None = None
+    crop: tuple[int, int, int, int] | None = None
     height: Pixels | None = None
     width: Pixels | None = None
     resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bicubic"
@@ -277,7 +287,7 @@ class Features(_Input):
     Parameters
     ----------
     columns : sequence of str
-        Names out of those of the public GTZAN table.
+        Names. Where all are the public GTZAN table's, they are computed from a song that comes without a CSV.
     convention : "table" or "librosa"
         Compute them as the table was made, with librosa before 0.9, or as librosa does since.
     """
@@ -285,6 +295,11 @@ class Features(_Input):
     kind: Literal["features"] = "features"
     columns: Annotated[tuple[Column, ...], Length(1, 1000)] = GTZAN_COLUMNS
     convention: Literal["table", "librosa"] = "table"
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The columns that cannot be computed: a CSV must have them."""
+        return tuple(column for column in self.columns if column not in GTZAN_COLUMNS)
 
     def shape(self, frames: int | None) -> Shape:  # noqa: ARG002  # there are none
         """Return an array's shape."""

@@ -9,7 +9,8 @@ from spectrogram_predictor.recipe.schema import Document, Length, Within
 MAX_BINS = 2**16
 
 Positive = Annotated[float, Within(1e-300, 1e300)]
-Numbers = float | Annotated[tuple[float, ...], Length(1, MAX_BINS)]
+Float32 = Annotated[float, Within(-3e38, 3e38)]
+Numbers = Float32 | Annotated[tuple[Float32, ...], Length(1, MAX_BINS)]
 Scales = Positive | Annotated[tuple[Positive, ...], Length(1, MAX_BINS)]
 
 
@@ -46,16 +47,24 @@ class MinMax(Document):
     Parameters
     ----------
     low, high : float
-        What its minimum becomes, and its maximum.
+        What its minimum becomes, and its maximum. A window of silence, in a song with others, becomes ``low``.
     """
 
     kind: Literal["minmax"] = "minmax"
-    low: float = 0.0
-    high: float = 1.0
+    low: Float32 = 0.0
+    high: Float32 = 1.0
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield what does not go together."""
+        if self.low == self.high:
+            yield "high", f"must be another number than low, {self.low:g}: all songs would be the same"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZScore(Document):
-    """Scale each window by its own mean and standard deviation: ``(x - x.mean()) / x.std()``."""
+    """Scale each window by its own mean and standard deviation: ``(x - x.mean()) / x.std()``.
+
+    A window of silence, in a song with others, becomes zeros.
+    """
 
     kind: Literal["zscore"] = "zscore"

@@ -1,12 +1,13 @@
 """Frozen dataclasses as JSON documents: strict types, bounds, every fault named by its key.
 
 A field's annotation is all there is to say about it: bool, int, float, str, ``Literal``, None, tuples, unions,
-documents, and `Within`, `Length`, `Among` and `Matching` in ``Annotated``. Documents in a union are told apart by
+documents, and `Within`, `Length` and `Matching` in ``Annotated``. Documents in a union are told apart by
 their ``kind``. Nothing here knows what a document is about.
 """
 
 import dataclasses
 import functools
+import inspect
 import json
 import math
 import re
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, g
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a string"}
 _MAX_SHOWN = 60
+_PARAMETERS = "Parameters\n----------\n"
 
 
 class Fault(ValueError):
@@ -71,24 +73,16 @@ class Matching:
 
 
 @dataclasses.dataclass(frozen=True)
-class Among:
-    """A text that is known; the words say what it is."""
-
-    known: tuple[str, ...]
-    words: str
-
-    def check(self, value: str) -> None:
-        """Raise `Fault` if it is not."""
-        if value not in self.known:
-            raise Fault("", f"must be {self.words}, not {_shown(value)}")
-
-
-@dataclasses.dataclass(frozen=True)
 class Document:
     """A frozen dataclass whose values are checked, and made what they are annotated as, when it is made.
 
-    A field's ``metadata["key"]`` is its name in JSON, where that is not its own.
+    A field's ``metadata["key"]`` is its name in JSON, where that is not its own. The docstring of a class explains
+    the fields of those that it extends as well: ``help`` shows it alone.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__doc__ = _explained(cls)
 
     def __post_init__(self) -> None:
         for key, name, hint in self._fields():
@@ -161,6 +155,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise Fault("", f"has a value {name}, which is not a number")
+
+
+def _explained(cls: type) -> str:
+    """Return a class's docstring with the fields of those that it extends among its own, theirs first."""
+    said, _, own = inspect.cleandoc(cls.__doc__ or "").partition(_PARAMETERS)
+    inherited = [inspect.cleandoc(base.__doc__ or "").partition(_PARAMETERS)[2] for base in cls.__bases__]
+    explained = [text.rstrip() for text in (*inherited, own) if text]
+    return "\n".join([said.rstrip(), "", _PARAMETERS.rstrip(), *explained, ""]) if explained else said
 
 
 def _key(item: dataclasses.Field[Any]) -> str:

@@ -8,6 +8,9 @@ from spectrogram_predictor.recipe.schema import Document, Within
 
 MAX_SECONDS = 3600.0
 
+MAX_WINDOWS = 10_000
+"""Most windows of one song."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sound(Document):
@@ -91,3 +94,15 @@ class Windows(Document):
                 yield key, f"must be a whole number of frames, not {value}"
             if self.unit == "seconds" and value > MAX_SECONDS:
                 yield key, f"must be at most {MAX_SECONDS:g} seconds, not {value:g}"
+
+    def sizes(self, sr: int) -> tuple[int, int]:
+        """Return length and hop in samples, or in frames."""
+        unit = sr if self.unit == "seconds" else 1
+        return round(self.length * unit), max(round(self.hop * unit), 1)
+
+    def count(self, size: int, length: int, hop: int) -> int:
+        """Return how many there are in so many samples or frames."""
+        whole = 1 + (size - length) // hop if size >= length else 0
+        covered = (whole - 1) * hop + length if whole else 0
+        count = whole + (self.pad and max(covered, whole * hop) < size)
+        return min(count, self.most or count)

@@ -14,6 +14,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import TooLarge, Unprocessable, UnsupportedMedia
 
 Waveform = NDArray[np.float32]
@@ -37,10 +38,20 @@ MAX_AMPLITUDE = 2.0**32
 _BLOCK = 2**16
 """Samples of each channel that are decoded at a time."""
 
+_LEAD = 1024
+"""Samples before a wanted one, at the rate it is wanted at, that the resampler must have seen: several filters."""
+
 _UNKNOWN_FRAMES = 2**63 - 1
 
 
-def decode(song: bytes, sr: int = SR, channels: Channels = "mean", res_type: str = "soxr_hq") -> Waveform:
+def decode(
+    song: bytes,
+    sr: int = SR,
+    channels: Channels = "mean",
+    res_type: str = "soxr_hq",
+    samples: int | None = None,
+    middle: bool = False,
+) -> Waveform:
     """Decode a song, make it mono and bring it to a rate.
 
     Parameters
@@ -53,6 +64,10 @@ def decode(song: bytes, sr: int = SR, channels: Channels = "mean", res_type: str
         What of several channels is taken.
     res_type : str
         The resampler, as ``librosa.load`` names those of soxr.
+    samples : int > 0 or None
+        How many samples of the waveform are wanted at most; None for all. What comes after them is not decoded.
+    middle : bool
+        Whether those are wanted that are in its middle, not its first.
 
     Returns
     -------
@@ -62,7 +77,7 @@ def decode(song: bytes, sr: int = SR, channels: Channels = "mean", res_type: str
     Raises
     ------
     UnsupportedMedia
-        It is not audio that libsndfile knows, or ends before its header says.
+        It is not audio that libsndfile knows, or ends before its header says (where it is decoded).
     TooLarge
         It is longer than `MAX_DURATION_S`.
     Unprocessable
@@ -76,20 +91,34 @@ def decode(song: bytes, sr: int = SR, channels: Channels = "mean", res_type: str
     if not song:
         raise UnsupportedMedia("the song is empty")
     try:
-        with _Forward(io.BytesIO(song)) as file:
+        with _Forward(_Bytes(song)) as file:
             _check_header(file)
+            start, stop = _wanted(file, sr, samples, middle)
+            began = _seek(file, start, sr)
             blocks = _resampled(_mono_blocks(file, channels), file.samplerate, sr, res_type)
-            return _joined(blocks, math.ceil(file.frames * sr / file.samplerate))
+            return _joined(blocks, start - began, stop - start)
     except soundfile.LibsndfileError as error:
         raise UnsupportedMedia(f"not audio that can be decoded: {error.error_string}") from error
 
 
+class _Bytes(io.BytesIO):
+    """Bytes in which nobody gets lost: of an error, soundfile would print a traceback for each broken song."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return super().seek(0)
+
+
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # it ships no types
-    """A file read from its beginning to its end.
+    """A file that is read onwards, and the frame where it is.
 
     soundfile seeks to where it is after every read, if it can; an MP3 decoder then lacks what it had kept of the
-    frames before.
+    frames before. Some files cannot even say where they are.
     """
+
+    done = 0
 
     def seekable(self) -> bool:
         return False
@@ -107,34 +136,70 @@ def _check_header(file: soundfile.SoundFile) -> None:
         raise TooLarge(f"the song lasts {frames / sr:.1f} s; the most is {MAX_DURATION_S:g} s")
 
 
-def _joined(blocks: Iterator[Waveform], samples: int) -> Waveform:
-    # Memory that is not written to is not taken; the resampler may round the length up.
-    y = np.empty(samples + 1, np.float32)
+def _wanted(file: _Forward, sr: int, samples: int | None, middle: bool) -> tuple[int, int]:
+    """Return the first sample that is wanted of the waveform at a rate, and the one after the last."""
+    # Rounded as soxr does it: what is in the middle depends on it.
+    length = int(file.frames / (file.samplerate / sr) + 0.5)
+    if samples is None or samples >= length:
+        return 0, length
+    start = (length - samples) // 2 if middle else 0
+    return start, start + samples
+
+
+def _seek(file: _Forward, start: int, sr: int) -> int:
+    """Go to where decoding must begin for a sample at a rate, and return which sample at that rate is there."""
+    # From a frame that is a whole sample at the other rate, the resampler computes the same samples.
+    common = math.gcd(file.samplerate, sr)
+    units = max(start - _LEAD, 0) // (sr // common)
+    # An MP3 decoder wants the frames before, and complains on stderr when it has none.
+    if not units or file.subtype.startswith("MPEG") or not soundfile.SoundFile.seekable(file):
+        return 0
+    file.done = file.seek(units * (file.samplerate // common))
+    return units * (sr // common)
+
+
+def _joined(blocks: Iterator[Waveform], skipped: int, samples: int) -> Waveform:
+    """Join blocks to so many samples, after some that are skipped, and ask for no more blocks than that."""
+    y = np.empty(samples, np.float32)
     done = 0
     for block in blocks:
-        y[done : done + len(block)] = block
-        done += len(block)
+        part = block[skipped : skipped + samples - done]
+        y[done : done + len(part)] = part
+        done += len(part)
+        skipped = max(skipped - len(block), 0)
+        if done == samples:
+            break
     return y[:done]
 
 
-def _mono_blocks(file: soundfile.SoundFile, channels: Channels) -> Iterator[Waveform]:
-    """Yield the song made mono, each block in the place of the one before."""
-    buffer = np.empty((min(_BLOCK, file.frames), file.channels), np.float32)
-    done = 0
-    while done < file.frames:
+def _mono_blocks(file: _Forward, channels: Channels) -> Iterator[Waveform]:
+    """Yield the song made mono from where the file is, each block in the place of the one before."""
+    # As integers they are read in one piece; libsndfile makes floats of them 8 KiB at a time.
+    dtype = np.int16 if file.subtype == "PCM_16" else np.float32
+    buffer = np.empty((min(_BLOCK, file.frames - file.done), file.channels), dtype)
+    while file.done < file.frames:
+        budget.check()
         block = file.read(out=buffer)
         if not len(block):
-            raise UnsupportedMedia(f"the song is truncated: {done} of {file.frames} samples could be decoded")
-        done += len(block)
-        mono = block[:, 0]
-        if file.channels > 1 and channels == "mean":
-            for channel in block.T[1:]:
-                mono += channel
-            mono /= file.channels
+            raise UnsupportedMedia(f"the song is truncated: {file.done} of {file.frames} samples could be decoded")
+        file.done += len(block)
+        mono = _mono(block, channels)
         # A NaN is not within anything.
         if not (mono.min() >= -MAX_AMPLITUDE and mono.max() <= MAX_AMPLITUDE):
             raise Unprocessable(f"the song has samples that are no numbers, or too loud: over ±{MAX_AMPLITUDE:g}")
         yield mono
+
+
+def _mono(block: NDArray[np.int16] | Waveform, channels: Channels) -> Waveform:
+    """Make a block [shape=(n, channels)] mono."""
+    mono = np.ascontiguousarray(block[:, 0], np.float32)
+    if block.shape[1] > 1 and channels == "mean":
+        for channel in block.T[1:]:
+            mono += channel
+        mono /= block.shape[1]
+    if block.dtype == np.int16:
+        mono *= np.float32(2.0**-15)
+    return mono
 
 
 def _resampled(blocks: Iterator[Waveform], sr: int, target_sr: int, res_type: str) -> Iterator[Waveform]:

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 N_MFCC = 20
 
+MIN_SAMPLES = 2048
+"""What they are computed from, at least: one frame."""
+
 TRACKS = (
     "chroma_stft",
     "rms",

@@ -3,7 +3,6 @@
 import csv
 import functools
 import io
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,6 +17,8 @@ from spectrogram_predictor.sound.hpss import hpss
 from spectrogram_predictor.sound.spectra import HOP_LENGTH, N_FFT, PadMode, Spectrogram
 
 MAX_COLUMNS = 100_000
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 Convention = Literal["table", "librosa"]
 """Whose numbers: those of the public table, made with librosa before 0.9, or those of librosa's defaults since."""
@@ -242,6 +243,7 @@ def _number(name: str, cell: str) -> float:
         number = float(cell)
     except ValueError as error:
         raise Unprocessable(f"the csv's column {name[:40]!r} is not a number: {cell[:40]!r}") from error
-    if not math.isfinite(np.float32(number)):
+    # Neither infinite, nor NaN, nor more than the row can hold.
+    if not abs(number) <= _LARGEST:
         raise Unprocessable(f"the csv's column {name[:40]!r} is not a finite number: {cell[:40]!r}")
     return number

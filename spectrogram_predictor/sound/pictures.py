@@ -163,7 +163,7 @@ def image(
     values, low, high = picture.astype(np.float32), float(picture.min()), float(picture.max())
     if _is_plain(m, height) and _is_plain(n, width):
         rows, columns = (
-            (_centres(m, height), _centres(n, width)) if mended else (rows >> _SHIFT, columns >> _SHIFT)
+            (_centres(m, height), _centres(n, width)) if mended else (_cells(rows, m), _cells(columns, n))
         )
         return colour(levels(values, low, high)[np.ix_(rows[top:bottom], columns[left:right])], name)
     taps = _taps(rows[top:bottom], m, height, mended), _taps(columns[left:right], n, width, mended)
@@ -176,6 +176,12 @@ def image(
 
 def _is_plain(cells: int, pixels: int) -> bool:
     return pixels > 3 * cells or pixels in (cells, 2 * cells)
+
+
+def _cells(positions: Indices, cells: int) -> Indices:
+    # The last pixels of a cell of more than 256 are rounded up to its end, beyond which Agg looks back.
+    found: Indices = np.minimum(positions >> _SHIFT, cells - 1)
+    return found
 
 
 def _centres(cells: int, pixels: int) -> Indices:

@@ -1,35 +1,33 @@
-"""Spectra of a waveform as librosa makes them by default: pure functions of NumPy and SciPy.
+"""Spectra of a waveform as librosa makes them by default: pure functions of NumPy and SciPy's transforms.
 
 Names and shapes are librosa's: ``S`` [shape=(1 + N_FFT // 2, t)] is a magnitude spectrogram, stored frame by frame
 (Fortran order). What librosa computes in double precision is computed in double precision, the rest is float32.
 Long songs are worked on in blocks of frames, so that of all that is large only ``S`` grows with the song.
 
-Of librosa, only what loads without compiling is called: numba takes ten seconds and more in every process that
-finds no cache, and a container's site-packages cannot be written to.
+librosa itself is not used: it loads for longer than all else here together, and numba compiles for ten seconds and
+more in every process that finds no cache.
 """
 
 import functools
-import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import librosa.filters
 import numpy as np
 import scipy.fft
-import scipy.signal
-import scipy.sparse
 from numpy.typing import DTypeLike, NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import Unprocessable
+from spectrogram_predictor.sound import mel as mel_scale
 from spectrogram_predictor.sound.audio import SR, Waveform
-from spectrogram_predictor.sound.columns import N_MFCC
+from spectrogram_predictor.sound.columns import MIN_SAMPLES, N_MFCC
 
 Spectrogram = NDArray[np.float32]
 
 PadMode = Literal["reflect", "constant"]
 """How a song is continued by half a window at both ends: librosa's default before 0.9, and since."""
 
-N_FFT = 2048
+N_FFT = MIN_SAMPLES
 HOP_LENGTH = 512
 N_MELS = 128
 TOP_DB = 80.0
@@ -39,8 +37,8 @@ ROLL_PERCENT = 0.85
 BLOCK = 512
 """Frames that are worked on at a time."""
 
-_MEL_BLOCK = 64
-"""Of a mel spectrogram alone: what stays in a processor's cache is done a third faster."""
+_MEL_BLOCK_BYTES = 2**19
+"""Of frames for a mel spectrogram alone: what stays in a processor's cache is done a third faster."""
 
 BIN_HZ = SR / N_FFT
 TINY = np.finfo(np.float32).tiny
@@ -54,7 +52,9 @@ def count_frames(y: Waveform) -> int:
 
 def blocks(frames: int) -> Iterator[slice]:
     """Cut a number of frames into blocks."""
-    return (slice(start, min(start + BLOCK, frames)) for start in range(0, frames, BLOCK))
+    for start in range(0, frames, BLOCK):
+        budget.check()
+        yield slice(start, min(start + BLOCK, frames))
 
 
 def pad(y: Waveform, pad_mode: PadMode) -> Waveform:
@@ -64,8 +64,8 @@ def pad(y: Waveform, pad_mode: PadMode) -> Waveform:
 
 @functools.cache
 def hann(size: int = N_FFT) -> NDArray[np.float64]:
-    """Return the Hann window."""
-    window: NDArray[np.float64] = scipy.signal.get_window("hann", size)
+    """Return the Hann window, one period long."""
+    window: NDArray[np.float64] = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, size + 1)[:-1])
     return window
 
 
@@ -150,13 +150,17 @@ def mel(
     """
     if len(y) < n_fft:
         raise Unprocessable(f"the song is too short: {len(y) / sr:.3f} s, at least {n_fft / sr:.3f} s are needed")
-    filters = mel_filters(sr, n_fft, n_mels, fmin, fmax)
+    filters = mel_scale.filters(sr, n_fft, n_mels, fmin, fmax)
     S: Spectrogram = np.empty((n_mels, 1 + (len(y) - n_fft % 2) // hop_length), np.float32)
-    for first in range(0, S.shape[1], _MEL_BLOCK):
-        part = S[:, first : first + _MEL_BLOCK]
+    window = hann(n_fft).astype(dtype)
+    buffer = np.empty((max(_MEL_BLOCK_BYTES // window.nbytes, 1), n_fft), dtype)
+    for first in range(0, S.shape[1], len(buffer)):
+        budget.check()
+        part = S[:, first : first + len(buffer)]
         samples = _samples(y, first * hop_length, part.shape[1], n_fft, hop_length, pad_mode)
         frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop_length]
-        part[:] = filters @ _power(frames, power, dtype).T
+        windowed = np.multiply(frames, window, out=buffer[: len(frames)])
+        filters.apply(_power(windowed, power), part)
     return S
 
 
@@ -173,25 +177,16 @@ def _samples(y: Waveform, first: int, frames: int, n_fft: int, hop_length: int, 
     return padded[skipped : skipped + end - begin]
 
 
-def _power(frames: Waveform, power: int, dtype: DTypeLike) -> NDArray[np.float32]:
-    """Transform frames, and return the power (2) or the magnitude (1) of each."""
-    spectrum = scipy.fft.rfft(frames * hann(frames.shape[1]).astype(dtype), axis=1, overwrite_x=True)
+def _power(windowed: NDArray[Any], power: int) -> NDArray[np.float32]:
+    """Transform frames, which are lost, and return the power (2) or the magnitude (1) of each."""
+    spectrum = scipy.fft.rfft(windowed, axis=1, overwrite_x=True)
     if spectrum.dtype == np.complex64:
         squared: NDArray[np.float32] = np.square(spectrum.real)
         squared += np.square(spectrum.imag)
         return np.sqrt(squared) if power == 1 else squared
     # Rounded where librosa rounds: a level of a picture may depend on it.
     magnitude: NDArray[np.float32] = np.abs(spectrum.astype(np.complex64))
-    return magnitude if power == 1 else np.square(magnitude)
-
-
-@functools.lru_cache(maxsize=16)
-def mel_filters(sr: int, n_fft: int, n_mels: int, fmin: float = 0.0, fmax: float | None = None) -> Any:
-    """Make the filters from a spectrum to mel bands [shape=(n_mels, 1 + n_fft // 2)], a sparse array."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of empty bands: they are what was asked for
-        dense = librosa.filters.mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, dtype=np.float32)
-    return scipy.sparse.csr_array(dense)
+    return magnitude if power == 1 else np.square(magnitude, out=magnitude)
 
 
 def decibels(S: Spectrogram, ref: float = 1.0, top_db: float | None = TOP_DB) -> Spectrogram:
@@ -228,7 +223,7 @@ def mel_db(S: Spectrogram) -> Spectrogram:
     -------
     S : np.ndarray [shape=(N_MELS, t), dtype=float32]
     """
-    return decibels(filter_power(_dense_mel_filters(), S))
+    return decibels(filter_power(_mel_weights(), S))
 
 
 def mfcc(mel: Spectrogram, n_mfcc: int = N_MFCC) -> NDArray[np.float32]:
@@ -264,7 +259,6 @@ def rolloff(S: Spectrogram) -> NDArray[np.float64]:
 
 
 @functools.cache
-def _dense_mel_filters() -> NDArray[np.float32]:
-    # Sparse ones add up in another order: another last bit.
-    filters: NDArray[np.float32] = mel_filters(SR, N_FFT, N_MELS).toarray()
-    return filters
+def _mel_weights() -> NDArray[np.float32]:
+    # Whole: in groups they add up in another order, to another last bit.
+    return mel_scale.weights(SR, N_FFT, N_MELS)

@@ -10,8 +10,9 @@ from typing import Any
 
 _WRAPPERS = ("<class 'keras", "Error when deserializing class")
 _MISSING = re.compile(
-    r"(?:Could not locate (?:class|function)|Unknown [\w ]+:|Could not interpret [\w ]+ identifier:)"
-    r" (?:\{'class_name': )?'?([^'\s]+)"
+    r"(?:Could not locate (?:class|function)|Unknown [\w ]+:|Could not interpret [\w ]+ identifier:"
+    r"|Cannot deserialize object of type)"
+    r" (?:\{'class_name': )?['`]?([^'`\s]+)"
 )
 _LAMBDA = re.compile(r"`?Lambda`? layer whose `?function`? is a Python lambda")
 _ARGUMENT = re.compile(r"Unrecognized keyword arguments? passed to (\w+): (\{.*\})")

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spectrogram_predictor import budget
 from spectrogram_predictor.errors import (
     BadRequest,
     ModelNotFound,
     OutOfService,
+    SpectrogramPredictorError,
     StorageUnavailable,
     TooLarge,
+    Unavailable,
     Unprocessable,
     UnsupportedMedia,
 )
@@ -48,16 +51,8 @@ class _Served:
     recipe: Recipe | None = None
 
 
-class _Budget:
-    """The processor's time from now on: on a busy machine, a golden takes longer and is no other."""
-
-    def __init__(self, max_s: float) -> None:
-        self._max_s = max_s
-        self._began_s = time.process_time()
-
-    def check(self) -> None:
-        if time.process_time() - self._began_s > self._max_s:
-            raise Unprocessable(f"the goldens take longer than {self._max_s:g} s: send fewer, or shorter songs")
+class _Failed(Unavailable):
+    """A golden could not be predicted, for a reason that is nobody's fault that is known."""
 
 
 _cached_models = 1
@@ -99,7 +94,7 @@ def inspect(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any
     UnsupportedMedia, Unprocessable
         It cannot be served, or does not answer its goldens as it must.
     ModelNotFound, Unavailable
-        It cannot be read now.
+        It cannot be read now, or a golden fails in a way that nobody foresaw.
     """
     try:
         return _describe(path, sha256, format, terms)
@@ -136,23 +131,23 @@ def predict(path: Path, sha256: str, format: str, terms: Terms, song: bytes, csv
     return array
 
 
-def _answer(
-    model: models.Model, recipe: Recipe | None, song: bytes, csv: bytes | None, budget: _Budget | None = None
-) -> NDArray[Any]:
+def _answer(model: models.Model, recipe: Recipe | None, song: bytes, csv: bytes | None) -> NDArray[Any]:
     if recipe is None:
         return model(default.inputs(model.shapes, song, csv))
     arrays = recipe.arrange(recipe.inputs(song, csv), model.inputs)
     outputs = []
     for start in range(0, len(arrays[0]), MAX_BATCH):
         outputs.append(model([array[start : start + MAX_BATCH] for array in arrays]))
-        if budget:
-            budget.check()
+        budget.check()
     return recipe.combine(np.concatenate(outputs))
 
 
 def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
     model = _load(path, sha256, format, terms)
-    _prove(model, sha256, terms, _Budget(MAX_GOLDEN_S))
+    with budget.limited(
+        MAX_GOLDEN_S, f"the goldens take longer than {MAX_GOLDEN_S:g} s: send fewer, or shorter songs"
+    ):
+        _prove(model, sha256, terms)
     return {"format": format, "inputs": model.inputs, "outputs": model.outputs}
 
 
@@ -167,7 +162,7 @@ def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # n
     if served.terms != terms.registration:
         try:
             served.recipe = _prove(served.model, sha256, terms)
-        except Unprocessable as error:
+        except (Unprocessable, _Failed) as error:
             raise _withdraw(sha256, terms, error.message) from error
         served.terms = terms.registration
         _withdrawn.pop(sha256, None)
@@ -182,7 +177,7 @@ def _withdraw(sha256: str, terms: Terms, reason: str) -> OutOfService:
     return OutOfService(message)
 
 
-def _prove(model: models.Model, sha256: str, terms: Terms, budget: _Budget | None = None) -> Recipe | None:
+def _prove(model: models.Model, sha256: str, terms: Terms) -> Recipe | None:
     """Check that a model can be served under these terms, and return their recipe.
 
     The model's first calls, which are slow, are made here.
@@ -197,11 +192,16 @@ def _prove(model: models.Model, sha256: str, terms: Terms, budget: _Budget | Non
         song = _content(terms, golden.song)
         csv = _content(terms, golden.csv) if golden.csv else None
         try:
-            golden.check(_answer(model, recipe, song, csv, budget), registration.names)
-            if budget:
-                budget.check()
+            golden.check(_answer(model, recipe, song, csv), registration.names)
+            budget.check()
         except _UNFIT as error:
             raise Unprocessable(f"golden {number}: {error.message}") from error
+        except SpectrogramPredictorError:
+            raise
+        except Exception as error:
+            models.raise_if_passing(error)
+            logger.exception("golden %d of %s failed", number, sha256)
+            raise _Failed(f"golden {number} cannot be predicted: {models.public(error)}") from error
     return recipe
 
 

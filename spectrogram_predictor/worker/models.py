@@ -87,7 +87,8 @@ class Model:
             packed = tensors[0] if sequential else keras.tree.pack_sequence_as(model.input, list(tensors))
             return keras.tree.flatten(model(packed, training=False))[0]
 
-        self._function = tf.function(call, input_signature=signature)
+        # Looking for the function that fits takes longer than to compute a small model.
+        self._function = tf.function(call, input_signature=signature).get_concrete_function()
 
     @property
     def shapes(self) -> list[Shape]:
@@ -116,7 +117,7 @@ class Model:
             tensors = [tf.constant(array, item["dtype"]) for array, item in zip(inputs, self.inputs, strict=True)]
             output: NDArray[Any] = self._function(*tensors).numpy()
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, TypeError, ValueError) as error:
-            raise Unprocessable(f"the model cannot be called on these inputs: {_public(error)}") from error
+            raise Unprocessable(f"the model cannot be called on these inputs: {public(error)}") from error
         if not np.isfinite(output).all():
             raise Unprocessable("the model's answer is not a number")
         return output
@@ -163,7 +164,7 @@ def load(path: Path, format: str, *, allow_custom: bool = False) -> Model:  # no
     except SpectrogramPredictorError:
         raise
     except Exception as error:
-        _raise_if_passing(error)
+        raise_if_passing(error)
         # Keras raises every kind of exception at a file that is not what it expects.
         raise UnsupportedMedia(_explain(path, format, error)) from error
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
@@ -193,7 +194,7 @@ def _explain(path: Path, format: str, error: Exception) -> str:  # noqa: A002
     except Exception:
         # The file is what is wrong: what it says of itself may be too.
         found = None
-    return found or f"not a Keras model that can be loaded: {_public(error)}"
+    return found or f"not a Keras model that can be loaded: {public(error)}"
 
 
 def _config(path: Path, format: str) -> Any:  # noqa: A002
@@ -210,7 +211,7 @@ def _check_numeric(kind: str, tensor: Any) -> None:
         raise Unprocessable(f"the model's {kind} {tensor.name!r} is of type {dtype.name}; numbers are needed")
 
 
-def _raise_if_passing(error: BaseException) -> None:
+def raise_if_passing(error: BaseException) -> None:
     """Raise `Unavailable` if at the bottom of an error is a fault of this machine, which may pass."""
     cause: BaseException | None = error
     while cause is not None:
@@ -239,7 +240,7 @@ def _describe(tensor: Any) -> dict[str, Any]:
     return {"name": tensor.name, "shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype)}
 
 
-def _public(error: Exception) -> str:
+def public(error: Exception) -> str:
     """Return the first line of an error, without paths; of Keras's errors around others, the one inside."""
     lines = next(compatibility.messages(error), str(error)).strip().splitlines() or [type(error).__name__]
     return re.sub(r"\S*/\S+", "…", lines[0])[:300]

@@ -9,8 +9,8 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from backends.s3 import S3Backend
+from backends.s3.multipart import MIB
 from spectrogram_predictor.errors import StorageUnavailable
-from tests.backends.conformance import MIB
 from tests.backends.s3 import S3Server, contents
 from tests.conftest import sha256
 from tests.proxy import Proxy, proxy
@@ -41,10 +41,11 @@ def make(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[[], S3Backend]]:
     """Make servers' ways to the bucket through the proxy, opened."""
-    monkeypatch.setattr("backends.s3._READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("backends.s3._PAUSE_S", 0.01)
+    monkeypatch.setattr("backends.s3.bucket._READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("backends.s3.bucket.PAUSE_S", 0.01)
+    monkeypatch.setattr("backends.s3.multipart.PAUSE_S", 0.01)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
-    monkeypatch.setattr("backends.s3._COPY_RANGE", 8 * MIB)
+    monkeypatch.setattr("backends.s3.backend._COPY_RANGE", 8 * MIB)
     made: list[S3Backend] = []
 
     def make() -> S3Backend:
@@ -139,7 +140,7 @@ async def test_an_error_in_an_answer_that_says_200_is_an_error(
 
 
 def _again(backend: S3Backend) -> S3Backend:
-    backend._prefix = "again/"
+    backend.bucket.prefix = "again/"
     return backend
 
 
@@ -160,6 +161,32 @@ async def test_what_stays_is_said(
     if WORK[operation] is move and operation != "list":
         assert {b"content"} <= set(found.values())
     assert await backend.expire(-5) == []
+
+
+@pytest.mark.swift
+@pytest.mark.gen_test
+async def test_a_part_that_is_damaged_on_its_way_is_noticed(swift: S3Server, tmp_path: Path) -> None:
+    """A store that checks the SHA-256 of parts refuses it; a body that is not damaged is hashed for that only."""
+    with proxy(swift.endpoint_url) as between:
+        settings = {**swift.options, "cache": str(tmp_path / "cache"), "endpoint_url": between.url}
+        backend = S3Backend(f"s3://{swift.make_bucket()}/p", settings)
+        await backend.open()
+        sent: list[str] = []
+        events = backend.bucket._fs.s3.meta.events
+        events.register(
+            "before-send.s3.UploadPart",
+            lambda request, **_: sent.append(request.headers["X-Amz-Content-SHA256"].decode()),
+        )
+        try:
+            between.fail("part", "damaged")
+            with pytest.raises(StorageUnavailable):
+                await upload(backend)
+            assert await backend.list("temp/") == []
+            await upload(backend)
+            assert await backend.read("temp/1.upload") == DATA
+        finally:
+            await backend.close()
+    assert set(sent) == {"UNSIGNED-PAYLOAD"}
 
 
 @pytest.mark.gen_test

@@ -1,0 +1,143 @@
+"""Uploads that can be gone on with."""
+
+import asyncio
+import itertools
+import random
+
+import pytest
+
+from backends.conformance.story import Stories, story
+from spectrogram_predictor import storage
+from spectrogram_predictor.errors import SpectrogramPredictorError, Superseded
+from spectrogram_predictor.storage import Backend, Partial
+
+MIB = 2**20
+ONE = "1" * 32
+DATA = random.Random(1).randbytes(20 * MIB + 1)  # noqa: S311  # nothing secret
+
+
+async def resumed(backend: Backend) -> Partial:
+    """Go on with the upload."""
+    partial = await backend.resume(ONE)
+    assert partial
+    return partial
+
+
+async def go_on(partial: Partial, data: bytes) -> None:
+    """Send the same again and again; raise what is wrong with that."""
+    for _ in range(50):
+        await partial.write(data)
+        await partial.sync()
+        await asyncio.sleep(0.1)
+
+
+async def stored(backend: Backend) -> bytes:
+    """Return all that is stored of the upload."""
+    end = await backend.stored(ONE)
+    assert end is not None
+    return b"".join([chunk async for chunk in backend.stored_chunks(ONE, 0, end)])
+
+
+class Resumption(Stories):
+    """The contract of `spectrogram_predictor.storage.Partial`, as tests."""
+
+    @story
+    async def test_an_upload_grows_from_writer_to_writer(self, backend: Backend) -> None:
+        """Each begins where the one before it was synced; together they are the object."""
+        await backend.begin(ONE)
+        ends = [0, 0, 1, 5, MIB, 9 * MIB, 9 * MIB + 1, len(DATA)]
+        for start, end in itertools.pairwise(ends):
+            assert await backend.stored(ONE) == start
+            partial = await resumed(backend)
+            assert partial.stored == start
+            for at in range(start, end, MIB):
+                await partial.write(DATA[at : min(at + MIB, end)])
+            assert await partial.sync() == end
+            assert await stored(backend) == DATA[:end]
+            await partial.close()
+            await partial.close()
+        partial = await resumed(backend)
+        assert await backend.list("temp/") == []
+        await partial.finish("temp/1.upload")
+        await partial.close()
+        assert await backend.read("temp/1.upload") == DATA
+        assert await backend.list("incoming/") == []
+
+    @story
+    async def test_any_part_of_it_is_read(self, backend: Backend) -> None:
+        """From one byte to another, wherever the writers changed."""
+        await backend.begin(ONE)
+        for start, end in ((0, 1), (1, 10), (10, 30)):
+            partial = await resumed(backend)
+            await partial.write(DATA[start:end])
+            await partial.close()
+        for start, end in ((0, 30), (0, 1), (1, 1), (5, 12), (9, 30), (29, 30)):
+            read = [chunk async for chunk in backend.stored_chunks(ONE, start, end)]
+            assert b"".join(read) == DATA[start:end]
+
+    @story
+    async def test_the_newer_writer_wins(self, backend: Backend) -> None:
+        """The older can neither add nor acknowledge, and what it had not synced is whole or nowhere."""
+        await backend.begin(ONE)
+        older = await resumed(backend)
+        await older.write(DATA[:1000])
+        assert await older.sync() == 1000
+        await older.write(b"x" * 1000)
+        newer = await resumed(backend)
+        assert newer.stored in (1000, 2000)
+        offset = newer.stored
+        with pytest.raises(Superseded):
+            await go_on(older, b"y" * MIB)
+        with pytest.raises(Superseded):
+            await older.sync()
+        await newer.write(b"z" * 1000)
+        assert await newer.sync() == offset + 1000
+        await older.close()
+        assert await stored(backend) == (DATA[:1000] + b"x" * 1000)[:offset] + b"z" * 1000
+        await newer.close()
+
+    @story
+    async def test_of_many_at_the_same_time_none_mixes(self, backend: Backend) -> None:
+        """What each acknowledged is there when the next one begins, and nothing of two at one place."""
+        await backend.begin(ONE)
+        acknowledged: list[tuple[int, int]] = []
+
+        async def write(number: int) -> None:
+            try:
+                partial = await resumed(backend)
+            except SpectrogramPredictorError:
+                return
+            start = partial.stored
+            try:
+                for _ in range(3):
+                    await partial.write(bytes([number]) * 1000)
+                    acknowledged.append((await partial.sync(), number))
+                    await asyncio.sleep(0)
+            except Superseded:
+                pass
+            finally:
+                await partial.close()
+            assert partial.stored >= start
+
+        await asyncio.gather(*(write(number) for number in range(1, 7)))
+        found = await stored(backend)
+        assert len(found) % 1000 == 0
+        assert all(len(set(found[at : at + 1000])) == 1 for at in range(0, len(found), 1000))
+        assert acknowledged
+        assert all(end <= len(found) and found[end - 1] == number for end, number in acknowledged)
+
+    @story
+    async def test_an_upload_that_is_removed_is_gone(self, backend: Backend) -> None:
+        """Whoever goes on with it is told, and nothing of it is left or comes back."""
+        await backend.begin(ONE)
+        partial = await resumed(backend)
+        await partial.write(DATA[:MIB])
+        await partial.sync()
+        for entry in await backend.list("incoming/"):
+            await backend.delete(entry.key)
+        with pytest.raises(SpectrogramPredictorError):
+            await go_on(partial, DATA[:MIB])
+        await partial.close()
+        assert [entry for entry in await backend.list("incoming/") if storage.piece_offset(entry.key)] == []
+        assert await backend.stored(ONE) in (0, None)
+        assert await backend.expire(0) == []

@@ -1,0 +1,66 @@
+"""What a store can do, found out by trying it: S3 is spoken in dialects."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+
+from backends.s3.bucket import Bucket, checksum
+from backends.s3.errors import Gone
+from spectrogram_predictor.errors import StorageUnavailable
+
+PREFIX = "probe/"
+
+_RIVALS = 8
+_RACES = 3
+
+
+async def probe(bucket: Bucket) -> list[str]:
+    """Set the bucket up for what the store can do; return what it cannot, in words.
+
+    Raises
+    ------
+    StorageUnavailable
+        It cannot be used at all.
+    """
+    key = f"{PREFIX}{uuid.uuid4().hex}"
+    try:
+        await bucket.put(key, b"probe")
+        if b"".join([chunk async for chunk in bucket.chunks(key)]) != b"probe":
+            raise StorageUnavailable("what was written is not what is read")
+        return [lack async for lack in _lacks(bucket, key)]
+    finally:
+        await bucket.delete(key)
+
+
+async def _lacks(bucket: Bucket, key: str) -> AsyncIterator[str]:
+    wins = [await _race(bucket, f"{key}-{number}") for number in range(_RACES)]
+    if any(won != 1 for won in wins):
+        bucket.exclusive = max(wins) == 1
+        yield "does not create objects exclusively: of two registrations at the same time, either may win"
+    if await _takes_wrong_part(bucket, f"{key}-part"):
+        yield "does not check the SHA-256 of parts: damage on the way to it shows at promotion only"
+    else:
+        bucket.trust_checksums()
+
+
+async def _race(bucket: Bucket, key: str) -> int:
+    """Let rivals create one object; return how many were told that they did."""
+    puts = (bucket.put(key, b"%d" % number, exclusive=True) for number in range(_RIVALS))
+    won = await asyncio.gather(*puts, return_exceptions=True)
+    await bucket.delete(key)
+    return sum(result is True for result in won)
+
+
+async def _takes_wrong_part(bucket: Bucket, key: str) -> bool:
+    answer = await bucket.call("create_multipart_upload", key, ChecksumAlgorithm="SHA256")
+    name = {"key": key, "UploadId": answer["UploadId"]}
+    try:
+        await bucket.call("upload_part", **name, PartNumber=1, Body=b"right", ChecksumSHA256=checksum(b"wrong"))
+    except StorageUnavailable:
+        return False
+    else:
+        return True
+    finally:
+        with contextlib.suppress(Gone):
+            await bucket.call("abort_multipart_upload", **name)

@@ -1,0 +1,172 @@
+"""Messages between the server and a worker: over a socket, and what is large beside it in memory.
+
+Songs go through a piece of memory that both processes map, made once a worker: written once and read once, where a
+socket would copy them into the kernel and out of it, in pieces, with both processes waiting for each other.
+"""
+
+import fcntl
+import math
+import mmap
+import os
+import socket
+import struct
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+INBOX_BYTES = 8 * 2**20
+"""What a song may take to go through memory; a larger one goes through the socket."""
+
+_SOCKET_BYTES = 4 * 2**20
+_MOST_PIECES = 64
+_F_SEAL_FUTURE_WRITE = 0x10
+
+
+class Inbox:
+    """Memory that the server writes and one worker reads.
+
+    Without a name, and gone with the two processes. Whoever has the descriptor can map it for reading only, and
+    cannot change its size: the server would die of writing to what is not there.
+
+    Parameters
+    ----------
+    descriptor : int, optional
+        Of an inbox that another process has made; the descriptor is closed. Without it, a new one is made.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        if descriptor is None:
+            self.descriptor = _anonymous_file(INBOX_BYTES)
+            self._memory = mmap.mmap(self.descriptor, INBOX_BYTES)
+            _seal(self.descriptor)
+        else:
+            self._memory = mmap.mmap(descriptor, INBOX_BYTES, access=mmap.ACCESS_READ)
+            os.close(descriptor)
+        self._view = memoryview(self._memory)
+
+    def write(self, offset: int, piece: Any) -> None:
+        """Put bytes there."""
+        self._view[offset : offset + memoryview(piece).nbytes] = piece
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes from there."""
+        return self._view[offset : offset + length].tobytes()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._view.release()
+        self._memory.close()
+
+
+class Channel:
+    """Messages over a stream socket: their number and lengths, then the pieces.
+
+    The first piece of a message, and what does not fit into the inbox, goes through the socket.
+
+    Not `multiprocessing.connection.Connection`: that waits for ever for a process which reads nothing, or which
+    stops in the middle of a message.
+
+    Parameters
+    ----------
+    stream : socket.socket
+        To the other process; closed with the channel.
+    inbox : Inbox
+        The worker's; messages of a worker are of one piece, and never go there.
+    """
+
+    def __init__(self, stream: socket.socket, inbox: Inbox) -> None:
+        # The kernel gives less if it must: then the two wait for each other more often.
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            stream.setsockopt(socket.SOL_SOCKET, buffer, _SOCKET_BYTES)
+        self._stream = stream
+        self._inbox = inbox
+
+    def send(self, pieces: Sequence[Any], deadline: float = math.inf) -> None:
+        """Send a message; raise TimeoutError if it is not taken in time, by the monotonic clock."""
+        lengths = [memoryview(piece).nbytes for piece in pieces]
+        through_socket: list[Any] = [struct.pack(f"!{1 + len(pieces)}Q", len(pieces), *lengths)]
+        for piece, offset in zip(pieces, _offsets(lengths), strict=True):
+            if offset is None:
+                through_socket.append(piece)
+            else:
+                self._inbox.write(offset, piece)
+        through_socket[:2] = [b"".join(through_socket[:2])]
+        for data in through_socket:
+            self._wait_no_longer_than(deadline)
+            self._stream.sendall(data)
+
+    def receive(self, max_bytes: int | None = None, deadline: float = math.inf) -> list[bytes]:
+        """Return the next message.
+
+        Raises
+        ------
+        EOFError, OSError
+            The other process has gone.
+        ValueError
+            It sends more than `max_bytes`, or nonsense.
+        TimeoutError
+            The message is not complete in time, by the monotonic clock.
+        """
+        (count,) = struct.unpack("!Q", self._read(8, deadline))
+        if count > _MOST_PIECES:
+            raise ValueError(f"a message of {count} pieces; the most is {_MOST_PIECES}")
+        lengths = struct.unpack(f"!{count}Q", self._read(8 * count, deadline))
+        if max_bytes is not None and sum(lengths) > max_bytes:
+            raise ValueError(f"a message of {sum(lengths)} bytes; the most is {max_bytes}")
+        return [
+            self._read(length, deadline) if offset is None else self._inbox.read(offset, length)
+            for length, offset in zip(lengths, _offsets(lengths), strict=True)
+        ]
+
+    def close(self) -> None:
+        """Let go of the socket and the inbox."""
+        self._stream.close()
+        self._inbox.close()
+
+    def _read(self, length: int, deadline: float) -> bytes:
+        parts = []
+        while length:
+            self._wait_no_longer_than(deadline)
+            data = self._stream.recv(length, socket.MSG_WAITALL)
+            if not data:
+                raise EOFError
+            parts.append(data)
+            length -= len(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _wait_no_longer_than(self, deadline: float) -> None:
+        if deadline == math.inf:
+            return
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        # For sendall it bounds the whole, for recv the wait for the first byte.
+        self._stream.settimeout(left_s)
+
+
+def _offsets(lengths: Sequence[int]) -> list[int | None]:
+    """Return where in the inbox each piece of a message is, or None if it is in the socket: both sides know."""
+    offsets: list[int | None] = []
+    used = 0
+    for number, length in enumerate(lengths):
+        fits = number > 0 and used + length <= INBOX_BYTES
+        offsets.append(used if fits else None)
+        used += length if fits else 0
+    return offsets
+
+
+def _anonymous_file(size: int) -> int:
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("inbox", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+def _seal(descriptor: int) -> None:
+    if hasattr(os, "memfd_create"):
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)

@@ -1,0 +1,344 @@
+"""Uploads that can be gone on with: tus 1.0.0 (https://tus.io/protocols/resumable-upload).
+
+To begin one takes the bearer token. Its URL has a random id of 128 bits, is told to nobody but who began it, and
+lets do no more than send what was registered: that is all that going on takes. So any client can, for hours after
+the token has expired.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import logging
+import tempfile
+from email.utils import formatdate
+from typing import IO, Any
+
+from tornado.web import RequestHandler
+
+from spectrogram_predictor.errors import (
+    BadRequest,
+    ChecksumMismatch,
+    NotRegistered,
+    SpectrogramPredictorError,
+    Superseded,
+    TooLarge,
+    UnsupportedMedia,
+    UnsupportedVersion,
+)
+from spectrogram_predictor.handlers.base import BaseHandler, Services
+from spectrogram_predictor.handlers.models import parse
+from spectrogram_predictor.handlers.policy import Route
+from spectrogram_predictor.partials import Append, Info
+from spectrogram_predictor.registry import parse_sha256
+
+logger = logging.getLogger(__name__)
+
+VERSION = "1.0.0"
+EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"
+CHECKSUMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
+MEDIA_TYPE = "application/offset+octet-stream"
+MAX_METADATA_BYTES = 48 * 2**10
+
+PROMOTION_PATIENCE_S = 60.0
+"""How long the request with the last byte waits for the model to be promoted."""
+
+_CHUNK = 2**20
+_IN_MEMORY = 8 * 2**20
+
+
+class TusHandler(BaseHandler):
+    """What both routes share: versions, and a body that is appended to an upload."""
+
+    def initialize(self, services: Services, route: Route) -> None:
+        """Take what the handler works with."""
+        # For clients that can send nothing but GET and POST.
+        method = self.request.headers.get("X-HTTP-Method-Override", "")
+        self.request.method = method if method in route.operations else self.request.method
+        super().initialize(services, route)
+        self._partials = services.uploads.partials
+        self._append: Append | None = None
+        self._slot = contextlib.ExitStack()
+        self._checksum: _Checksum | None = None
+        self._cleaning: asyncio.Task[None] | None = None
+
+    def set_default_headers(self) -> None:
+        """Say the version in every answer."""
+        super().set_default_headers()
+        self.set_header("Tus-Resumable", VERSION)
+        self.set_header("Tus-Version", VERSION)
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest body that is accepted."""
+        return self.services.uploads.settings.max_bytes
+
+    async def begin(self) -> None:
+        """Check the version.
+
+        Raises
+        ------
+        UnsupportedVersion
+            It is another one.
+        """
+        version = self.request.headers.get("Tus-Resumable")
+        if self.request.method != "OPTIONS" and version != VERSION:
+            raise UnsupportedVersion(f"send Tus-Resumable: {VERSION}")
+
+    async def open_body(self, upload_id: str, offset: int) -> None:
+        """Be ready for the bytes of an upload from an offset on.
+
+        Raises
+        ------
+        QueueFull
+            Too many uploads at the same time.
+        UploadGone, OffsetMismatch, UploadLocked
+            See `spectrogram_predictor.partials.Partials.append`.
+        TooLarge
+            More is coming than was said.
+        """
+        self._slot.enter_context(self.services.uploads.slot(self.request.remote_ip or ""))
+        self._checksum = _Checksum.parse(self.request.headers.get("Upload-Checksum"))
+        self._append = await self._partials.append(upload_id, offset, self._superseded)
+        length = self._append.info.length
+        if offset + self.length > length:
+            raise TooLarge(f"the upload has {length} bytes, and more are coming")
+
+    async def receive(self, chunk: bytes) -> None:
+        """Hand these bytes on; hashing and writing them goes on while the next ones arrive."""
+        try:
+            if self._checksum:
+                await self.in_thread(self._checksum.take, chunk)
+            elif self._append:
+                await self._append.write(chunk)
+        except SpectrogramPredictorError as error:
+            self.refuse(error)
+        except Exception:
+            logger.exception("an upload failed")
+            self.refuse(SpectrogramPredictorError("internal error"))
+
+    def refuse(self, error: SpectrogramPredictorError) -> None:
+        """Answer with an error, and leave the place to others."""
+        self._slot.close()
+        super().refuse(error)
+
+    async def finish_body(self) -> None:
+        """Make durable what came, and say how far the upload is; promote the model if that was all of it."""
+        assert self._append
+        try:
+            self.take_body()
+            if self._checksum:
+                self._checksum.verify()
+                while chunk := await self.in_thread(self._checksum.file.read, _CHUNK):
+                    await self._append.write(chunk)
+            offset = await self._append.end()
+        finally:
+            await self._clean_up()
+        self.set_header("Upload-Offset", offset)
+        if self._append.done:
+            await self.services.promoter.sweep(PROMOTION_PATIENCE_S)
+        await self.say_state(self._append.info, done=self._append.done)
+
+    async def say_state(self, info: Info, *, done: bool) -> None:
+        """Say when the upload expires, and what has become of the model if it is whole."""
+        now = await self.services.backend.now()
+        self.set_header(
+            "Upload-Expires", formatdate(now + self.services.settings.promotion.incoming_ttl_s, usegmt=True)
+        )
+        if done:
+            state = await self.services.registry.state(info.sha256)
+            self.set_header("X-Model-Digest", info.sha256)
+            self.set_header("X-Model-State", state.state if state else "unknown")
+
+    def on_finish(self) -> None:
+        """Keep what came, and let go."""
+        self._cleaning = asyncio.create_task(self._clean_up())
+        self._cleaning.add_done_callback(lambda _: super(TusHandler, self).on_finish())
+
+    def on_connection_close(self) -> None:
+        """Keep what came over a connection that broke."""
+        if self._append and not self._append.done:
+            logger.info("upload %s was cut after %d bytes of it", self._append.upload_id, self.size)
+        self.on_finish()
+        RequestHandler.on_connection_close(self)
+
+    def _superseded(self) -> None:
+        if not self._finished:
+            self.refuse(Superseded("somebody else goes on with this upload"))
+
+    async def _raise_failure(self, *_: Any) -> None:
+        await self._clean_up()
+        await super()._raise_failure()
+
+    async def _clean_up(self) -> None:
+        self._slot.close()
+        if self._append:
+            await self._append.close()
+        if self._checksum:
+            self._checksum.file.close()
+
+
+class CreationHandler(TusHandler):
+    """POST /uploads, with a token: begin an upload, perhaps with its first bytes."""
+
+    async def begin(self) -> None:
+        """Decide whether it may come."""
+        await super().begin()
+        if self.request.method != "POST":
+            return
+        length = _number(self.request.headers, "Upload-Length")
+        if not length:
+            raise BadRequest("the model is empty")
+        if length > self.max_bytes:
+            raise TooLarge(f"the model is larger than {self.max_bytes} bytes")
+        metadata = self.request.headers.get("Upload-Metadata", "")
+        sha256 = await self._registered(_parse_metadata(metadata))
+        await self.services.uploads.check_room(length, registered=True)
+        self._info = await self._partials.create(length, sha256, metadata)
+        if self.request.headers.get("Content-Type") == MEDIA_TYPE:
+            await self.open_body(self._info.upload_id, 0)
+
+    async def post(self) -> None:
+        """Say where it is."""
+        self.take_body()
+        self.set_status(201)
+        # Relative: whatever name and port the client knows this server by.
+        self.set_header("Location", f"/uploads/{self._info.upload_id}")
+        if self._append:
+            await self.finish_body()
+        else:
+            await self.say_state(self._info, done=False)
+        self.finish()
+
+    async def options(self) -> None:
+        """Say what can be done."""
+        _say_options(self)
+
+    async def _registered(self, metadata: dict[str, bytes]) -> str:
+        """Return the digest that is coming, once it is registered.
+
+        Raises
+        ------
+        NotRegistered
+            It is not, nor does this request do so.
+        """
+        if registration := metadata.get("registration"):
+            request = await self.in_thread(parse, self.services.keys, registration)
+            await self.services.promoter.register(request)
+            metadata.setdefault("sha256", request.sha256.encode())
+        sha256 = parse_sha256(metadata.get("sha256", b"").decode(errors="replace"), "sha256 in Upload-Metadata")
+        if await self.services.registry.get(sha256) is None:
+            raise NotRegistered("nobody registered this digest: register it first, or in Upload-Metadata")
+        return sha256
+
+
+class PartialHandler(TusHandler):
+    """HEAD, PATCH and DELETE /uploads/<id>."""
+
+    async def begin(self) -> None:
+        """Go on where the client says."""
+        await super().begin()
+        if self.request.method != "PATCH":
+            return
+        if self.request.headers.get("Content-Type") != MEDIA_TYPE:
+            raise UnsupportedMedia(f"send Content-Type: {MEDIA_TYPE}")
+        await self.open_body(self.path_args[0], _number(self.request.headers, "Upload-Offset"))
+
+    async def head(self, upload_id: str) -> None:
+        """Say how far it is."""
+        status = await self._partials.status(upload_id, self.services.settings.promotion.incoming_ttl_s)
+        self.set_header("Upload-Offset", status.offset)
+        self.set_header("Upload-Length", status.info.length)
+        if status.info.metadata:
+            self.set_header("Upload-Metadata", status.info.metadata)
+        await self.say_state(status.info, done=status.info.done)
+        self.set_header("Upload-Expires", formatdate(status.expires, usegmt=True))
+        self.finish()
+
+    async def patch(self, upload_id: str) -> None:  # noqa: ARG002  # it is open already
+        """Say how far it is now."""
+        self.set_status(204)
+        await self.finish_body()
+        self.finish()
+
+    async def delete(self, upload_id: str) -> None:
+        """End it."""
+        await self._partials.terminate(upload_id)
+        self.set_status(204)
+        self.finish()
+
+    async def options(self, upload_id: str) -> None:  # noqa: ARG002  # the same for all
+        """Say what can be done."""
+        _say_options(self)
+
+
+class _Checksum:
+    """A chunk that is not believed until all of it has been seen."""
+
+    def __init__(self, algorithm: str, expected: bytes) -> None:
+        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed by its owner
+        self._expected = expected
+        self._digest = CHECKSUMS[algorithm]()
+
+    @classmethod
+    def parse(cls, header: str | None) -> "_Checksum | None":
+        """Read ``Upload-Checksum``.
+
+        Raises
+        ------
+        BadRequest
+            It is of an algorithm that is not supported, or not base64.
+        """
+        if header is None:
+            return None
+        algorithm, _, value = header.partition(" ")
+        if algorithm not in CHECKSUMS:
+            raise BadRequest(f"Upload-Checksum takes {' and '.join(CHECKSUMS)}")
+        return cls(algorithm, _decoded(value))
+
+    def take(self, chunk: bytes) -> None:
+        """Keep the next bytes."""
+        self._digest.update(chunk)
+        self.file.write(chunk)
+
+    def verify(self) -> None:
+        """Believe it, or not.
+
+        Raises
+        ------
+        ChecksumMismatch
+            What came is not what was sent.
+        """
+        if self._digest.digest() != self._expected:
+            raise ChecksumMismatch("the chunk does not have this checksum: send it again")
+        self.file.seek(0)
+
+
+def _say_options(handler: TusHandler) -> None:
+    handler.set_header("Tus-Extension", EXTENSIONS)
+    handler.set_header("Tus-Max-Size", handler.max_bytes)
+    handler.set_header("Tus-Checksum-Algorithm", ",".join(CHECKSUMS))
+    handler.set_status(204)
+    handler.finish()
+
+
+def _number(headers: Any, name: str) -> int:
+    text = headers.get(name, "")
+    if not text.isdecimal() or not text.isascii() or len(text) > 18:
+        raise BadRequest(f"{name} must be a whole number of bytes")
+    return int(text)
+
+
+def _parse_metadata(header: str) -> dict[str, bytes]:
+    if len(header) > MAX_METADATA_BYTES:
+        raise BadRequest(f"Upload-Metadata: at most {MAX_METADATA_BYTES} bytes")
+    pairs = (pair.strip().partition(" ") for pair in header.split(","))
+    return {key: _decoded(value) for key, _, value in pairs if key}
+
+
+def _decoded(value: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest("the header is not base64") from error
