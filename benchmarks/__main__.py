@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import bucket, features, kernel, prediction, upload
+from benchmarks import bucket, comparison, features, kernel, prediction, upload
 from benchmarks.table import Row, show
 from spectrogram_predictor.certificates import make_self_signed
 
@@ -12,7 +12,9 @@ from spectrogram_predictor.certificates import make_self_signed
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=["upload", "memory", "bucket", "prediction", "features", "kernel"])
+    parser.add_argument(
+        "--only", choices=["upload", "memory", "bucket", "prediction", "features", "kernel", "peers"]
+    )
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for trying it out")
     options = parser.parse_args()
     rounds = 1 if options.quick else 3
@@ -31,6 +33,9 @@ def main() -> None:
             rows += bucket.compare(folder, certs, (128 if options.quick else 2048) * upload.MIB, rounds)
         if options.only in (None, "prediction"):
             rows += prediction.compare(folder, certs, 40 if options.quick else 200, rounds)
+        if options.only == "peers":
+            rows += prediction.compare(folder, certs, 40 if options.quick else 200, rounds)
+            rows += comparison.compare(folder, certs, 40 if options.quick else 200, rounds)
         if options.only in (None, "features"):
             rows += features.compare(folder, rounds)
         if options.only in (None, "kernel"):
