@@ -340,14 +340,13 @@ def test_goldens_may_not_take_for_ever_before_the_model_is_called(
         engine.inspect(window_model, sha256(window_model), "keras", window_terms)
 
 
-def break_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a library raise what it never raised before, as after an update of another."""
+def break_a_library(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let a function raise what it never raised before, as after an update of a library."""
 
-    def get_window(*args: Any) -> Any:
-        raise AttributeError("module 'numpy' has no attribute 'msort'")
+    def mel(*args: Any) -> Any:
+        raise error
 
-    spectra.hann.cache_clear()
-    monkeypatch.setattr("scipy.signal.get_window", get_window)
+    monkeypatch.setattr(spectra, "mel", mel)
 
 
 def test_a_golden_that_raises_takes_the_model_out_of_service(
@@ -361,7 +360,7 @@ def test_a_golden_that_raises_takes_the_model_out_of_service(
     """As one that is answered otherwise; a trial fails in a way that may pass, with the reason."""
     wanted = (window_model, sha256(window_model), "keras", window_terms)
     with monkeypatch.context() as patch:
-        break_the_window(patch)
+        break_a_library(patch, AttributeError("module 'numpy' has no attribute 'msort'"))
         with pytest.raises(Unavailable, match="golden 1 cannot be predicted: module 'numpy' has no attribute"):
             engine.inspect(*wanted)
         for _ in range(2):
@@ -379,13 +378,8 @@ def test_a_golden_for_which_there_is_no_memory_now_says_nothing_of_the_model(
 ) -> None:
     """It is in service as soon as there is some."""
     wanted = (window_model, sha256(window_model), "keras", window_terms, song, None)
-
-    def no_memory(*args: Any) -> Any:
-        raise MemoryError
-
     with monkeypatch.context() as patch:
-        spectra.hann.cache_clear()
-        patch.setattr("scipy.signal.get_window", no_memory)
+        break_a_library(patch, MemoryError())
         with pytest.raises(Unavailable, match="no memory") as refused:
             engine.predict(*wanted)
     assert not isinstance(refused.value, OutOfService)

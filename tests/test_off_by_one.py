@@ -103,23 +103,15 @@ CASES: dict[str, tuple[Recipe, dict[str, Any]]] = {
         ),
         {"segment.pad": True, "inputs.0.statistics": ["std"], "inputs.1.statistics": ["std"]},
     ),
-    "names": (
-        Recipe(
-            model_inputs=[
-                Mel(name="a", **COMMON),
-                Mfcc(**COMMON),
-                Picture(name="c", scaling=Standard(scale=9)),
-                Features(name="d", columns=["rms_mean"], channels=1),
-                Mfcc(name="e", n_mels=20, **{key: COMMON[key] for key in ("channels", "scaling")}),
-                Features(columns=["rms_var"], channels=1),
-            ]
-        ),
-        {
-            "inputs.0.name": "b",
-            "inputs.2.name": "b",
-            "inputs.3.name": "f",
-            "inputs.4.name": "b",
-        },
+    "name of mel": (Recipe(model_inputs=[Mel(name="a", **COMMON), Mfcc(**COMMON)]), {"inputs.0.name": "b"}),
+    "name of mfcc": (Recipe(model_inputs=[Mfcc(name="a", **COMMON), Mel(**COMMON)]), {"inputs.0.name": "b"}),
+    "name of picture": (
+        Recipe(model_inputs=[Picture(name="a", **COMMON), Picture(invert=True, **COMMON)]),
+        {"inputs.0.name": "b"},
+    ),
+    "name of features": (
+        Recipe(model_inputs=[Features(name="a", columns=["rms_mean"]), Features(columns=["rms_var"])]),
+        {"inputs.0.name": "b"},
     ),
     "features": (
         Recipe(model_inputs=[Features(columns=["rms_mean", "rms_var"], channels=1, scaling=Standard(scale=1e-3))]),
