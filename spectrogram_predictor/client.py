@@ -197,8 +197,8 @@ class Client:
             elsewhere. False for nothing.
         """
         path = Path(model)
-        with path.open("rb") as file, _shown(progress, path.name) as progress_:
-            watched = _Watched(file, path.stat().st_size, progress_)
+        with path.open("rb") as file, _shown(progress, path.name) as watcher:
+            watched = _Watched(file, path.stat().st_size, watcher)
             files = {"model": (path.name, watched, "application/octet-stream")}
             self._request("POST", f"{self._upload_url}/nodemodeluploads", files=files)
 
