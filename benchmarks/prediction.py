@@ -47,7 +47,7 @@ def material(folder: Path) -> Material:
     csv.write_text(pd.DataFrame(np.ones((1, 58))).to_csv())
     song = folder / "song.wav"
     soundfile.write(song, 0.1 * np.random.default_rng(0).standard_normal(30 * 22050), 22050)
-    subprocess.run([sys.executable, "-m", "benchmarks.model", folder / "model.h5"], check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.model", folder / "model.h5", "two"], check=True)
     return Material(folder / "model.h5", song, csv)
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -24,7 +25,7 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 class Process:
     """A server's process, and what it has cost so far."""
 
-    def __init__(self, process: "subprocess.Popen[str]", urls: list[str]) -> None:
+    def __init__(self, process: "subprocess.Popen[Any]", urls: list[str]) -> None:
         self.pid = process.pid
         self.urls = urls
 
@@ -74,6 +75,49 @@ def multer(folder: Path, certs: Path, modules: Path) -> Iterator[Process]:
         yield process
 
 
+@contextmanager
+def nginx(folder: Path, certs: Path) -> Iterator[Process]:
+    """Run nginx as Debian has it, taking PUT requests into a folder over TLS; its address is [uploads]."""
+    received = folder / "nginx"
+    for name in ("", "received", "temp"):
+        (received / name).mkdir(exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    config = received / "nginx.conf"
+    config.write_text(_NGINX.format(folder=received, certs=certs, port=port))
+    process = subprocess.Popen(["nginx", "-c", config], stderr=(received / "log").open("wb"))
+    try:
+        _wait_for(port)
+        yield Process(process, [f"https://127.0.0.1:{port}"])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+_NGINX = """
+daemon off;
+user root;
+pid {folder}/pid;
+error_log {folder}/error.log;
+worker_processes auto;
+events {{ worker_connections 768; }}
+http {{
+    access_log off;
+    client_max_body_size 0;
+    client_body_temp_path {folder}/temp;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_certificate {certs}/server.crt;
+        ssl_certificate_key {certs}/server.key;
+        root {folder}/received;
+        dav_methods PUT;
+    }}
+}}
+"""
+"""Debian's nginx.conf as far as it matters here, and what PUT needs."""
+
+
 def install_multer(modules: Path) -> str | None:
     """Install Express and multer there; return why that is not possible, or None."""
     if not shutil.which("node") or not shutil.which("npm"):
@@ -101,6 +145,14 @@ def _run(command: list[str], addresses: int, log: Path) -> Iterator[Process]:
     finally:
         process.terminate()
         process.wait()
+
+
+def _wait_for(port: int) -> None:
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
 
 
 def _ready(url: str, context: ssl.SSLContext) -> bool:

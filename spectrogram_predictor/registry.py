@@ -4,6 +4,8 @@ A registration is one signed request, kept as one object; it survives restarts a
 same storage. This module never touches a model's bytes.
 """
 
+import functools
+import hashlib
 import json
 import logging
 import re
@@ -184,6 +186,12 @@ class Terms:
 
     registration: bytes
     files: Mapping[str, Path] = field(default_factory=dict)
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What differs between registrations that differ: the model's digest, and theirs."""
+        digest = hashlib.sha256(self.registration).hexdigest()
+        return f"{json.loads(self.registration)['sha256']}-{digest[:16]}"
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,17 @@ def test_tornado_stays_at_the_edge() -> None:
 
 
 def test_the_client_imports_nothing_of_the_server() -> None:
-    """It can be copied out."""
-    assert not {name for name in imports("spectrogram_predictor/client") if "spectrogram_predictor" in name}
+    """The two modules can be copied out."""
+    ours = {
+        module: {name for name in imports(f"spectrogram_predictor/{module}") if "spectrogram_predictor" in name}
+        for module in ("client", "transfer")
+    }
+    assert {name.rpartition(".")[0] for name in ours["client"]} == {"spectrogram_predictor.transfer"}
+    assert not ours["transfer"]
 
 
 ORDER = [
-    {"errors", "version", "lanes"},
+    {"errors", "version", "lanes", "transfer"},
     {"cache", "budget", "fields", "limits", "channel"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
@@ -94,6 +99,7 @@ WITHIN = {
         {"footprint"},
         {"gate"},
         {"models"},
+        {"warmth"},
         {"engine"},
     ],
 }

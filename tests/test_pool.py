@@ -6,7 +6,7 @@ import struct
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,13 @@ from tests.live import wait_until
 
 NOTHING = "tests.test_pool:start"
 
+HELD: list[str] = []
+"""What models a worker holds: names only."""
 
-def start(threads: int, cached_models: int) -> None:
+
+def start(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Initialise a worker that needs no TensorFlow."""
+    return HELD.copy
 
 
 def echo(value: Any) -> Any:
@@ -65,6 +69,28 @@ def answer_half() -> None:
     time.sleep(600)
 
 
+def hold(model: str) -> int:
+    HELD.append(model)
+    return os.getpid()
+
+
+def holds(model: str) -> tuple[int, bool]:
+    return os.getpid(), model in HELD
+
+
+GROWN: list[bytes] = []
+
+
+def grow(count: int) -> int:
+    GROWN.append(os.urandom(2**20) * count)
+    return os.getpid()
+
+
+def hold_large(model: str) -> int:
+    grow(300)
+    return hold(model)
+
+
 def secrets() -> list[str]:
     return [name for name in os.environ if name.startswith(("SIGNING_TOKEN", "AWS_"))]
 
@@ -76,6 +102,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
     monkeypatch.setenv("SIGNING_TOKEN_PREVIOUS", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     pool = WorkerPool(PredictionSettings(workers=2, timeout_s=2.0), NOTHING)
+    wait_until(lambda: len(pool.pids) == 2)
     yield pool
     pool.shutdown(cancel_futures=True)
 
@@ -112,7 +139,6 @@ def test_a_worker_that_dies_takes_one_call_with_it(pool: WorkerPool, caplog: pyt
 
 def test_a_worker_that_died_idle_costs_nothing(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """The next calls go elsewhere or wait for the new one."""
-    wait_until(lambda: len(pool.pids) == 2)
     killed = pool.pids
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
@@ -132,7 +158,6 @@ def test_a_call_that_takes_too_long_is_ended(pool: WorkerPool, caplog: pytest.Lo
 
 def test_a_worker_that_does_not_read_is_replaced(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """A call counts from its first byte: what a stopped process is sent would wait for it for ever."""
-    wait_until(lambda: len(pool.pids) == 2)
     stopped = pool.pids
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -156,7 +181,6 @@ def test_half_an_answer_is_none(pool: WorkerPool, caplog: pytest.LogCaptureFixtu
 
 def test_a_call_that_one_worker_is_out_of_service_for_goes_to_another(pool: WorkerPool) -> None:
     """However busy that one is, and however idle the other; what all refuse is refused."""
-    wait_until(lambda: len(pool.pids) == 2)
     out, other = pool.pids
     futures = [pool.submit(refuse_in, [out], 0.05) for _ in range(20)]
     assert {future.result(60) for future in futures} == {other}
@@ -196,7 +220,6 @@ def test_a_worker_that_is_starting_is_waited_for(
 
 def test_a_call_that_waits_for_another_worker_ends_with_the_pool(pool: WorkerPool) -> None:
     """It is not left without an answer."""
-    wait_until(lambda: len(pool.pids) == 2)
     out, _ = pool.pids
     busy = [pool.submit(refuse_in, [out], 600)]
     wait_until(lambda: busy[0].running())
@@ -243,7 +266,6 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No room for another process now is no reason to do without it for ever."""
-    wait_until(lambda: len(pool.pids) == 2)
     monkeypatch.setattr("spectrogram_predictor.pool.sys.executable", "/nonexistent")
     killed = pool.pids
     for pid in killed:
@@ -257,10 +279,61 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
 
 def test_shutdown_leaves_no_process(pool: WorkerPool) -> None:
     """Not even a busy one."""
-    wait_until(lambda: len(pool.pids) == 2)
     pids = pool.pids
     pool.submit(sleep, 600)
     pool.shutdown(cancel_futures=True)
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     with pytest.raises(RuntimeError):
         pool.submit(echo, 1)
+
+
+@pytest.fixture
+def lone(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
+    """A pool of one worker, which may take 200 MiB."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    pool = WorkerPool(PredictionSettings(workers=1, worker_memory_bytes=200 * 2**20), NOTHING)
+    wait_until(lambda: len(pool.pids) == 1)
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def test_a_worker_that_has_grown_is_replaced_without_a_gap(lone: WorkerPool) -> None:
+    """It goes on until another holds what it held, and then is gone with its memory."""
+    load = (hold, "a")
+    old = lone.submit_about("a", load, hold, "a").result(60)
+    assert lone.submit_about("a", load, holds, "a").result(60) == [old, True]
+    assert lone.submit(grow, 300).result(60) == old
+    answers = [[old, True]]
+    while answers[-1][0] == old:
+        answers.append(lone.submit_about("a", load, holds, "a").result(60))
+    assert len(answers) > 10, "it answered while the other one started"
+    assert all(held for _, held in answers)
+    wait_until(lambda: not Path(f"/proc/{old}").exists())
+
+
+def test_a_worker_that_needs_what_it_takes_is_not_replaced(lone: WorkerPool) -> None:
+    """Another one in its place would take as much."""
+    old = lone.submit_about("a", (hold_large, "a"), hold_large, "a").result(60)
+    assert [lone.submit(os.getpid).result(60) for _ in range(20)] == [old] * 20
+    assert lone.pids == [old]
+
+
+def test_a_worker_in_the_place_of_one_that_died_holds_what_that_held(
+    lone: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before it is given work; but for what it died of."""
+    for model in ("a", "b"):
+        old = lone.submit_about(model, (hold, model), hold, model).result(60)
+    with pytest.raises(WorkerLost):
+        lone.submit_about("b", (hold, "b"), die).result(60)
+    new, held = lone.submit(holds, "a").result(60)
+    assert new != old
+    assert held
+    assert lone.submit(holds, "b").result(60) == [new, False]
+    caplog.clear()
+
+
+def test_every_worker_is_made_to_hold_a_model(pool: WorkerPool) -> None:
+    """Once each."""
+    futures = pool.spread("a", (hold, "a"))
+    assert {future.result(60) for future in futures} == set(pool.pids)

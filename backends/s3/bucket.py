@@ -9,6 +9,8 @@ import contextlib
 import copy
 import email.utils
 import hashlib
+import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -24,6 +26,7 @@ PAUSE_S = 0.2
 
 _CHUNK = 2**20
 _READ_TIMEOUT_S = 60.0
+_CLOCK_S = 60.0
 
 
 class Bucket:
@@ -49,6 +52,7 @@ class Bucket:
         self.prefix = prefix
         self.exclusive = True
         self._options = options
+        self._date, self._heard = "", -math.inf
 
     async def connect(self) -> None:
         """Make ready; no request is sent yet."""
@@ -102,9 +106,11 @@ class Bucket:
         if key is not None:
             arguments["Key"] = self.prefix + key
         try:
-            return await self._fs._call_s3(method, Bucket=self.name, **arguments)
+            answer = await self._fs._call_s3(method, Bucket=self.name, **arguments)
         except (OSError, BotoCoreError, ClientError, TimeoutError) as error:
             raise translated(error) from error
+        self._date, self._heard = answer["ResponseMetadata"]["HTTPHeaders"]["date"], time.monotonic()
+        return answer
 
     async def page(self, prefix: str, size: int, **token: str) -> Any:
         """Return one answer to a listing."""
@@ -112,9 +118,11 @@ class Bucket:
 
     async def now(self) -> float:
         """Return the store's clock [s since 1970]."""
-        answer = await self.page("", 1)
-        date = answer["ResponseMetadata"]["HTTPHeaders"]["date"]
-        return float(email.utils.parsedate_to_datetime(date).timestamp())
+        # Every answer tells it; requests cost money.
+        if time.monotonic() - self._heard > _CLOCK_S:
+            await self.page("", 1)
+        then = email.utils.parsedate_to_datetime(self._date).timestamp()
+        return then + time.monotonic() - self._heard
 
     async def list(self, prefix: str) -> list[Entry]:
         """Return every object below a prefix, sorted."""

@@ -1,15 +1,13 @@
 """Any fsspec filesystem: the contract, and what it says of itself."""
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tornado.ioloop import IOLoop
 
+from backends.conformance import Conformance
 from backends.generic import GenericBackend
 from spectrogram_predictor.errors import ConfigError
-from tests.backends.conformance import Conformance
 
 
 @pytest.fixture
@@ -18,11 +16,8 @@ def url() -> str:
 
 
 @pytest.fixture
-def backend(io_loop: IOLoop, url: str, tmp_path: Path) -> Iterator[GenericBackend]:
-    backend = GenericBackend(url, {"cache": str(tmp_path / "cache")})
-    io_loop.run_sync(backend.open)
-    yield backend
-    io_loop.run_sync(backend.close)
+def backend(url: str, tmp_path: Path) -> GenericBackend:
+    return GenericBackend(url, {"cache": str(tmp_path / "cache")})
 
 
 class TestMemory(Conformance):

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from tornado.ioloop import IOLoop
 
+from backends.conformance import Conformance
 from backends.local import LocalBackend
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
 from spectrogram_predictor.storage import get_backend
-from tests.backends.conformance import Conformance
 
 
 @pytest.fixture
@@ -27,6 +27,10 @@ def backend(io_loop: IOLoop, tmp_path: Path) -> Iterator[LocalBackend]:
 
 class TestLocalBackend(Conformance):
     """The contract."""
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> LocalBackend:
+        return LocalBackend(str(tmp_path / "storage"), {})
 
 
 @pytest.mark.gen_test

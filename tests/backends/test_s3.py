@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tornado.ioloop import IOLoop
 
+from backends.conformance import Conformance
 from backends.s3 import S3Backend
-from backends.s3.multipart import MAX_PARTS, part_size
+from backends.s3.multipart import MAX_PARTS, MIB, part_size
 from spectrogram_predictor.errors import ConfigError, Damaged, StorageUnavailable
-from tests.backends.conformance import MIB, Conformance
 from tests.backends.s3 import S3Server
 
 
@@ -46,9 +46,13 @@ def backend(make: Callable[..., S3Backend]) -> S3Backend:
 class TestS3Backend(Conformance):
     """S3 keeps the contract."""
 
+    @pytest.fixture
+    def backend(self, s3_server: S3Server, bucket: str, tmp_path: Path) -> S3Backend:
+        return S3Backend(f"s3://{bucket}/a/prefix", {**s3_server.options, "cache": str(tmp_path)})
+
 
 @pytest.mark.swift
-class TestSwift(Conformance):
+class TestSwift(TestS3Backend):
     """So does a store that is not Amazon's."""
 
     @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from backends.s3 import S3Backend
+from backends.s3.multipart import MIB
 from spectrogram_predictor.errors import StorageUnavailable
-from tests.backends.conformance import MIB
 from tests.backends.s3 import S3Server, contents
 from tests.conftest import sha256
 from tests.proxy import Proxy, proxy

@@ -1,4 +1,4 @@
-"""What every storage backend must do. Subclass `Conformance` and give it a ``backend`` fixture."""
+"""Objects: written, read, listed, moved, removed, fetched; and writers of large ones."""
 
 import asyncio
 import hashlib
@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
+from backends.conformance.story import Stories, story
 from spectrogram_predictor.errors import StorageUnavailable
 from spectrogram_predictor.storage import Backend
-from tests.backends.resumption import Resumption
 
 MIB = 2**20
 
 
-class Conformance(Resumption):
-    """The contract of `spectrogram_predictor.storage.Backend`, as tests."""
+class Objects(Stories):
+    """The contract of `spectrogram_predictor.storage.Backend`, as tests, but for uploads that are gone on with."""
 
-    @pytest.mark.gen_test
+    @story
     async def test_put_and_read(self, backend: Backend) -> None:
         """What was put is read, whole or its beginning; what is not there is None."""
         assert await backend.put("registered/a.json", b"content")
@@ -27,13 +27,13 @@ class Conformance(Resumption):
         assert await backend.read("registered/b.json") is None
         assert await backend.read("registered/a.json/b") is None
 
-    @pytest.mark.gen_test
+    @story
     async def test_it_is_ready(self, backend: Backend) -> None:
         """Once open, and it keeps nothing for having been asked."""
         await backend.check()
         assert await backend.list("registered/") == []
 
-    @pytest.mark.gen_test
+    @story
     async def test_an_exclusive_put_is_won_once(self, backend: Backend) -> None:
         """Of many at the same time one wins, and its content stays."""
         puts = [backend.put("registered/a.json", b"%d" % n, exclusive=True) for n in range(8)]
@@ -41,7 +41,7 @@ class Conformance(Resumption):
         assert sorted(won) == [False] * 7 + [True]
         assert await backend.read("registered/a.json") == b"%d" % won.index(True)
 
-    @pytest.mark.gen_test
+    @story
     async def test_put_replaces(self, backend: Backend) -> None:
         """Without exclusive, the newer content stands, and the version tells."""
         await backend.put("registered/a.json", b"1")
@@ -53,7 +53,7 @@ class Conformance(Resumption):
         assert first.version != second.version
         assert await backend.read("registered/a.json") == b"2"
 
-    @pytest.mark.gen_test
+    @story
     async def test_list(self, backend: Backend) -> None:
         """Every object below the prefix, sorted, with size and age; nothing else."""
         for key in ("temp/b", "temp/a", "temp/deep/er", "tempest/x"):
@@ -70,11 +70,11 @@ class Conformance(Resumption):
         assert await backend.stat("temp/a") == entries[0]
         assert await backend.stat("temp/absent") is None
 
-    @pytest.mark.gen_test
     @pytest.mark.parametrize("size", [0, 5, 20 * MIB + 1])
+    @story
     async def test_a_writer_publishes_on_commit(self, backend: Backend, size: int) -> None:
         """Nothing is there before commit, all of it afterwards, and a late cancel leaves it."""
-        data = random.Random(size).randbytes(size)
+        data = random.Random(size).randbytes(size)  # noqa: S311  # nothing secret
         writer = await backend.writer("temp/1.upload", "incoming/1/data")
         for start in range(0, size, MIB):
             await writer.write(data[start : start + MIB])
@@ -87,8 +87,8 @@ class Conformance(Resumption):
         assert b"".join([chunk async for chunk in backend.chunks("temp/1.upload")]) == data
         assert await backend.list("incoming/") == []
 
-    @pytest.mark.gen_test
     @pytest.mark.parametrize("size", [0, 5, 20 * MIB])
+    @story
     async def test_a_cancelled_writer_leaves_nothing(self, backend: Backend, size: int) -> None:
         """Cancel, even twice, and there was never anything."""
         writer = await backend.writer("temp/1.upload", "incoming/1/data")
@@ -98,7 +98,7 @@ class Conformance(Resumption):
         assert await backend.list("incoming/") == await backend.list("temp/") == []
         assert await backend.expire(0) == []
 
-    @pytest.mark.gen_test
+    @story
     async def test_what_is_abandoned_expires(self, backend: Backend) -> None:
         """After its time, not before; whoever comes back too late is told."""
         writer = await backend.writer("temp/1.upload", "incoming/1/data")
@@ -113,7 +113,7 @@ class Conformance(Resumption):
         await writer.cancel()
         assert await backend.list("temp/") == []
 
-    @pytest.mark.gen_test
+    @story
     async def test_move(self, backend: Backend) -> None:
         """One step, replacing; a source that is gone is no error."""
         await backend.put("temp/a", b"new")
@@ -124,7 +124,7 @@ class Conformance(Resumption):
         assert not await backend.move("temp/a", "models/a.h5")
         assert await backend.read("models/a.h5") == b"new"
 
-    @pytest.mark.gen_test
+    @story
     async def test_delete(self, backend: Backend) -> None:
         """Gone is gone, and twice is fine."""
         await backend.put("temp/a", b"")
@@ -132,7 +132,7 @@ class Conformance(Resumption):
         await backend.delete("temp/a")
         assert await backend.stat("temp/a") is None
 
-    @pytest.mark.gen_test
+    @story
     async def test_fetch(self, backend: Backend) -> None:
         """A local file with the content, or None."""
         await backend.put("models/a.h5", b"content")
