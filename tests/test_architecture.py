@@ -66,11 +66,11 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version", "lanes", "transfer", "answers", "scratch"},
-    {"cache", "budget", "fields", "limits", "channel"},
+    {"cache", "budget", "fields", "limits", "channel", "backlog"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
-    {"golden", "warden", "backlog"},
+    {"golden", "warden"},
     {"storage", "pool"},
     {"pieces", "prefix"},
     {"partials"},
