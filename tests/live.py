@@ -39,7 +39,7 @@ class Live:
         self.storage = folder / "storage"
         self.token = token
         self.environ = {**os.environ, "SIGNING_TOKEN": token}
-        self._cacert = certs / "server.crt"
+        self.cacert = certs / "server.crt"
         self._log = folder / f"log-{time.monotonic_ns()}"
         self._settings = {
             "server__api_port": 0,
@@ -68,7 +68,7 @@ class Live:
         found = [re.search(r"https://\S+", line) for line in lines]
         assert all(found), self.log
         self.url, self.upload_url = (match[0] for match in found if match)
-        self.http = httpx.Client(verify=_trusting(self._cacert), timeout=60)
+        self.http = httpx.Client(verify=_trusting(self.cacert), timeout=60)
 
     def setting(self, name: str) -> str:
         """Return one of the settings it was made with."""
@@ -105,7 +105,7 @@ class Live:
 
     def client(self) -> Client:
         """Return a client that trusts it."""
-        return Client(self.url, self.upload_url, self.token, verify=self._cacert)
+        return Client(self.url, self.upload_url, self.token, verify=self.cacert)
 
     def post_signed(self, path: str, fields: Any, token: str | None = None) -> httpx.Response:
         """POST signed JSON to the API port."""
@@ -120,7 +120,7 @@ class Live:
         """Open a TLS connection to a port, by default the API's, for what no HTTP client would send."""
         target = httpx.URL(url or self.url)
         connection = socket.create_connection((target.host, target.port), timeout=60)
-        return _trusting(self._cacert).wrap_socket(connection, server_hostname=target.host)
+        return _trusting(self.cacert).wrap_socket(connection, server_hostname=target.host)
 
     def files(self, folder: str = "") -> list[str]:
         """Return what the storage holds below a folder."""

@@ -190,13 +190,14 @@ def test_a_call_that_one_worker_is_out_of_service_for_goes_to_another(pool: Work
     assert pool.submit(echo, 1).result(60) == 1
 
 
-def start_slowly(threads: int, cached_models: int) -> None:
+def start_slowly(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Initialise a worker; the second one to come takes until the test lets it."""
     folder = Path(os.environ["TEST_SLOW_START"])
     try:
         (folder / "first").mkdir()
     except FileExistsError:
         wait_until((folder / "go on").exists)
+    return HELD.copy
 
 
 def test_a_worker_that_is_starting_is_waited_for(
