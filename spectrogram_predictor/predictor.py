@@ -104,7 +104,6 @@ class Predictor:
         self._forgotten = 0
         self._out_of_service: dict[str, str] = {}
         self._answers = Answers(settings.cached_answers)
-        self._keeps = settings.cached_answers > 0
         self._warming = False
         self._answered_at = 0.0
         self._interval_s = 0.0
@@ -182,9 +181,9 @@ class Predictor:
             The song or the csv cannot be used.
         """
         known = await self._look_up(sha256)
-        name = (
-            await asyncio.to_thread(self._answers.name, known.model.terms.name, song, csv) if self._keeps else None
-        )
+        name = None
+        if self._settings.cached_answers:
+            name = await asyncio.to_thread(self._answers.name, known.model.terms.name, song, csv)
         if (array := self._answers.get(name)) is not None:
             return Answer(array, sha256, known.recipe, known.labels)
         self.check_room()

@@ -66,7 +66,7 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version", "lanes", "transfer"},
-    {"cache", "budget", "fields", "limits", "channel"},
+    {"cache", "budget", "fields", "limits", "channel", "backlog", "answers"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
