@@ -78,7 +78,7 @@ class WorkerPool(Executor):
         self._closing = threading.Event()
         self._workers: dict[int, _Worker] = {}
         self._starting: set[_Worker] = set()
-        self._loads: dict[str, list[Any]] = {}
+        self._loads: dict[str, tuple[tuple[Any, ...], list[Any]]] = {}
         self._threads = [
             threading.Thread(target=self._serve, args=(seat,), name=f"worker-{seat.number}", daemon=True)
             for seat in self._backlog.seats
@@ -134,7 +134,10 @@ class WorkerPool(Executor):
         if len(self._loads) >= _MOST_REMEMBERED:
             held = {name for seat in self._backlog.seats for name in seat.held}
             self._loads = {name: known for name, known in self._loads.items() if name in held}
-        message = self._loads[model] = _pack((load[0], load[1:], {}))
+        known, message = self._loads.get(model, (None, []))
+        if known != load:
+            message = _pack((load[0], load[1:], {}))
+            self._loads[model] = load, message
         return message
 
     def _put(
@@ -278,9 +281,9 @@ class WorkerPool(Executor):
 
     def _warm(self, worker: "_Worker", held: Sequence[str]) -> None:
         for model in held:
-            if load := self._loads.get(model):
+            if known := self._loads.get(model):
                 try:
-                    worker.call(load, self._settings.timeout_s)
+                    worker.call(known[1], self._settings.timeout_s)
                 except (WorkerLost, DeadlineExceeded):
                     raise
                 except SpectrogramPredictorError as error:

@@ -66,7 +66,7 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 ORDER = [
     {"errors", "version", "lanes", "transfer", "answers", "scratch"},
-    {"cache", "budget", "fields", "limits", "channel", "backlog"},
+    {"cache", "budget", "fields", "limits", "channel", "backlog", "memo"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
