@@ -22,6 +22,14 @@ def predict(model_path: Path, song: bytes, csv: bytes) -> list[Any]:
     height, width = next(tensor.shape[1:3] for tensor in model.inputs if len(tensor.shape) == 4)
     y, sr = librosa.load(io.BytesIO(song))
     S = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=sr, n_fft=2048, hop_length=1024))
+    pixels = draw(S, height, width)
+    row = pd.read_csv(io.BytesIO(csv), index_col=0).to_numpy(np.float32)
+    answer: list[Any] = model.predict([row, pixels], verbose=0).tolist()
+    return answer
+
+
+def draw(S: Any, height: int, width: int) -> Any:
+    """Draw a spectrogram in decibels as the model's input [shape=(1, height, width, 1)]."""
     levels = ((S - S.min()) / (S.max() - S.min()) * 255).astype(np.uint8)
     drawn = 255 - np.flip(levels, axis=0)
     figure = plt.figure(frameon=False, figsize=(6.4, 4.8), dpi=100)
@@ -32,7 +40,4 @@ def predict(model_path: Path, song: bytes, csv: bytes) -> list[Any]:
     figure.savefig(file, format="png", dpi=100)
     plt.close(figure)
     picture = Image.open(file).convert("L").crop((55, 50, 390, 250)).resize((width, height))
-    row = pd.read_csv(io.BytesIO(csv), index_col=0).to_numpy(np.float32)
-    pixels = np.asarray(picture, np.float32)[np.newaxis, ..., np.newaxis]
-    answer: list[Any] = model.predict([row, pixels], verbose=0).tolist()
-    return answer
+    return np.asarray(picture, np.float32)[np.newaxis, ..., np.newaxis]

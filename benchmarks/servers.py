@@ -1,8 +1,11 @@
 """Servers under measurement, each in processes of its own."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -24,23 +27,29 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 class Process:
     """A server's process, and what it has cost so far."""
 
-    def __init__(self, process: "subprocess.Popen[str]", urls: list[str]) -> None:
+    def __init__(self, process: "subprocess.Popen[Any]", urls: list[str]) -> None:
         self.pid = process.pid
         self.urls = urls
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds of the process and of its children that run."""
-        return sum(_cpu_s(pid) for pid in (self.pid, *self.children()))
-
-    def children(self) -> list[int]:
-        """Return the process ids of its children."""
-        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
-        return [int(pid) for task in tasks for pid in task.read_text().split()]
+        """Return the CPU seconds of the process and of its descendants that run."""
+        return sum(_cpu_s(pid) for pid in (self.pid, *_descendants(self.pid)))
 
     def peak_bytes(self) -> int:
         """Return the most memory that the process itself, without its workers, has had."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
+
+
+class Together:
+    """Several servers that answer together."""
+
+    def __init__(self, *servers: Process) -> None:
+        self._servers = servers
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of all of them."""
+        return sum(server.cpu_s() for server in self._servers)
 
 
 @contextmanager
@@ -74,6 +83,49 @@ def multer(folder: Path, certs: Path, modules: Path) -> Iterator[Process]:
         yield process
 
 
+@contextmanager
+def nginx(folder: Path, certs: Path) -> Iterator[Process]:
+    """Run nginx as Debian has it, taking PUT requests into a folder over TLS; its address is [uploads]."""
+    received = folder / "nginx"
+    for name in ("", "received", "temp"):
+        (received / name).mkdir(exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    config = received / "nginx.conf"
+    config.write_text(_NGINX.format(folder=received, certs=certs, port=port))
+    process = subprocess.Popen(["nginx", "-c", config], stderr=(received / "log").open("wb"))
+    try:
+        _wait_for(port)
+        yield Process(process, [f"https://127.0.0.1:{port}"])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+_NGINX = """
+daemon off;
+user root;
+pid {folder}/pid;
+error_log {folder}/error.log;
+worker_processes auto;
+events {{ worker_connections 768; }}
+http {{
+    access_log off;
+    client_max_body_size 0;
+    client_body_temp_path {folder}/temp;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_certificate {certs}/server.crt;
+        ssl_certificate_key {certs}/server.key;
+        root {folder}/received;
+        dav_methods PUT;
+    }}
+}}
+"""
+"""Debian's nginx.conf as far as it matters here, and what PUT needs."""
+
+
 def install_multer(modules: Path) -> str | None:
     """Install Express and multer there; return why that is not possible, or None."""
     if not shutil.which("node") or not shutil.which("npm"):
@@ -103,12 +155,41 @@ def _run(command: list[str], addresses: int, log: Path) -> Iterator[Process]:
         process.wait()
 
 
+def end_group(process: "subprocess.Popen[Any]") -> None:
+    """End a process that leads a group, and whatever it has begun."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, for servers that take no 0."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+
+
 def _ready(url: str, context: ssl.SSLContext) -> bool:
     try:
         with urlopen(f"{url}/readyz", context=context):
             return True
     except HTTPError:
         return False
+
+
+def _descendants(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return [*children, *(further for child in children for further in _descendants(child))]
 
 
 def _cpu_s(pid: int) -> float:

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
@@ -25,6 +26,7 @@ from spectrogram_predictor.signing import SHORT_TOKEN, Keys
 from spectrogram_predictor.storage import get_backend
 from spectrogram_predictor.tokens import Tokens
 from spectrogram_predictor.uploads import Uploads
+from spectrogram_predictor.worker import kernel
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Server:
         self._settings = settings
         self._keys = keys
         self._stack: list[Callable[[], None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Open the storage, begin the workers, listen.
@@ -92,10 +95,14 @@ class Server:
         self._stack.append(uploads.close)
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
         self._stack.append(threads.shutdown)
-        executor = predictor.get_executor(settings.prediction)
+        executor = predictor.get_executor(settings.prediction, self._backend.local_folders)
         self._stack.append(lambda: executor.shutdown(wait=True, cancel_futures=True))
         asker = Predictor(self._backend, registry, executor, settings.prediction)
-        promoter = Promoter(self._backend, registry, uploads, asker.inspect, settings.promotion)
+
+        def promoted(digest: str) -> None:
+            self._beside(asker.expect(digest))
+
+        promoter = Promoter(self._backend, registry, uploads, asker.inspect, settings.promotion, promoted)
         self.services = Services(
             settings,
             self._keys,
@@ -115,6 +122,7 @@ class Server:
         self.api_port, self.upload_port = (listener.port for listener in self._listeners)
         self._every(settings.promotion.interval_s, self._sweep)
         self._every(CERTIFICATE_CHECK_S, certificate.refresh)
+        self._beside(asker.expect_latest())
         for listener in self._listeners:
             listener.start()
 
@@ -130,6 +138,8 @@ class Server:
         # What they had begun to store is removed.
         await self._drained(_CLEAN_UP_S)
         await self.services.promoter.close()
+        for task in self._tasks:
+            task.cancel()
         self._undo()
         await self._backend.close()
 
@@ -149,6 +159,11 @@ class Server:
         callback = PeriodicCallback(function, 1000 * interval_s)
         callback.start()
         self._stack.append(callback.stop)
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _sweep(self) -> None:
         try:
@@ -171,6 +186,8 @@ async def serve(settings: Settings, keys: Keys, announce: Callable[[Server], Non
     announce : callable
         Called with the server once it listens.
     """
+    # It has the secrets; where a worker's box is not whole, this is what keeps them.
+    kernel.forbid_tracing()
     server = Server(settings, keys)
     await server.start()
     announce(server)

@@ -177,11 +177,22 @@ class ChecksumMismatch(SpectrogramPredictorError):
 
 
 class QueueFull(SpectrogramPredictorError):
-    """Too many predictions or uploads are waiting; try again later."""
+    """Too many predictions or uploads are waiting; try again later.
+
+    Parameters
+    ----------
+    message : str
+        For the client.
+    retry_after_s : int > 0 [s]
+        When there may be room.
+    """
 
     status = 429
     code = "queue_full"
-    retry_after_s = 1
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class TooManyRequests(SpectrogramPredictorError):

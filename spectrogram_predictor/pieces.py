@@ -82,12 +82,12 @@ class Pieces(Partial):
     async def finish(self, key: str) -> None:
         """Join the pieces."""
         await self.sync()
-        pieces = [piece.key for piece in await find(self._backend, self._id)]
+        pieces = await find(self._backend, self._id)
         if pieces:
             await self._backend.join(pieces, key, storage.incoming_key(self._id))
         # The last one first: what is left after a crash is still the beginning.
-        for piece in [*reversed(pieces), storage.claim_key(self._id)]:
-            await self._backend.delete(piece)
+        for key_ in [*(piece.key for piece in reversed(pieces)), storage.claim_key(self._id)]:
+            await self._backend.delete(key_)
 
     async def close(self) -> None:
         """Put what is left, if that is possible."""

@@ -3,32 +3,27 @@
 ``ProcessPoolExecutor`` loses every pending call when one of its processes dies. Here each process belongs to one
 thread of the server: when it dies, the one call that it had fails, and a new process takes its place.
 
-A worker is a fresh interpreter (spawned, never forked: TensorFlow does not survive a fork), without the server's
-secrets in its environment. Calls go to it as pickles; answers come back as JSON, numbers and text only, so that a
-worker which a model file has taken over cannot run code in the server.
+A worker is a fresh interpreter (spawned, never forked: TensorFlow does not survive a fork) in a box of its own:
+see `worker.box` and `warden`. Calls go to it as pickles; answers come back as JSON, numbers and text only, so that
+a worker which a model file has taken over cannot run code in the server.
 """
 
-import importlib
 import json
 import logging
 import os
 import pickle
-import queue
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from spectrogram_predictor import errors, logs
+from spectrogram_predictor import answers, errors, logs, scratch, warden
+from spectrogram_predictor.backlog import Backlog, Call, Seat
 from spectrogram_predictor.channel import Channel, Inbox
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import (
@@ -46,18 +41,12 @@ MAX_ANSWER_BYTES = 64 * 2**20
 
 _HEARTBEAT_S = 1.0
 _RESTART_PAUSE_S = 1.0
-_REFUSED_PAUSE_S = 0.005
+_MOST_REMEMBERED = 256
+_GROWN = 1.2
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LARGE = 2**16
-_SECRETS = ("SIGNING_TOKEN", "AWS_")
-
-
-@dataclass
-class _Call:
-    """Who waits for it, its message while it is needed, and the processes that are out of service for it."""
-
-    future: Future[Any]
-    message: list[Any]
-    refused_by: set[int] = field(default_factory=set)
+_MAX_TEXT = 2**14
+_PROCESS = "spectrogram_predictor.worker.process"
 
 
 class WorkerPool(Executor):
@@ -68,21 +57,31 @@ class WorkerPool(Executor):
     settings : PredictionSettings
         Number of processes, their threads, the models they keep, the longest call.
     initializer : str, optional
-        ``module:function`` that each worker calls once with ``(threads, cached_models)``.
+        ``module:function`` that each worker calls once with ``(threads, cached_models, memory_bytes)``, and that
+        returns a function which says what models it holds.
+    readable : sequence of Path, optional
+        Folders that workers may read, see `Backend.local_folders`.
     """
 
     def __init__(
-        self, settings: PredictionSettings, initializer: str = "spectrogram_predictor.worker.engine:start"
+        self,
+        settings: PredictionSettings,
+        initializer: str = "spectrogram_predictor.worker.engine:start",
+        readable: Sequence[Path] = (Path("/"),),
     ) -> None:
         self._settings = settings
         self._initializer = initializer
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._readable = readable
+        self._missing: set[str] = set()
+        scratch.sweep()
+        self._backlog = Backlog(settings.workers or os.cpu_count() or 1)
         self._closing = threading.Event()
         self._workers: dict[int, _Worker] = {}
-        count = settings.workers or os.cpu_count() or 1
+        self._starting: set[_Worker] = set()
+        self._loads: dict[str, tuple[tuple[Any, ...], list[Any]]] = {}
         self._threads = [
-            threading.Thread(target=self._serve, args=(number,), name=f"worker-{number}", daemon=True)
-            for number in range(count)
+            threading.Thread(target=self._serve, args=(seat,), name=f"worker-{seat.number}", daemon=True)
+            for seat in self._backlog.seats
         ]
         for thread in self._threads:
             thread.start()
@@ -104,25 +103,62 @@ class WorkerPool(Executor):
         call, `TooSlow` if it took too long and was ended. A call that raises `OutOfService` is given to
         the other workers, before it is that.
         """
+        return self._put(_pack((fn, args, kwargs)))
+
+    def submit_about(
+        self, model: str, load: tuple[Any, ...], fn: Callable[..., Any], *args: Any, loads: bool = False
+    ) -> Future[Any]:
+        """Queue a call about a model, preferably for a worker that holds it.
+
+        Parameters
+        ----------
+        model : str
+            Its digest.
+        load : tuple
+            The function that makes a worker hold the model, and its arguments: what a new worker does that takes
+            the place of one which held it.
+        fn, *args
+            As for `submit`.
+        loads : bool
+            The call takes as long as loading a model.
+        """
+        self._remember(model, load)
+        return self._put(_pack((fn, args, {})), model, loads)
+
+    def spread(self, model: str, load: tuple[Any, ...]) -> list[Future[Any]]:
+        """Let every worker hold a model, one after the other."""
+        message = self._remember(model, load)
+        return [self._put(list(message), model, only=seat.number) for seat in self._backlog.seats]
+
+    def _remember(self, model: str, load: tuple[Any, ...]) -> list[Any]:
+        if len(self._loads) >= _MOST_REMEMBERED:
+            held = {name for seat in self._backlog.seats for name in seat.held}
+            self._loads = {name: known for name, known in self._loads.items() if name in held}
+        known, message = self._loads.get(model, (None, []))
+        if known != load:
+            message = _pack((load[0], load[1:], {}))
+            self._loads[model] = load, message
+        return message
+
+    def _put(
+        self, message: list[Any], model: str | None = None, loads: bool = False, only: int | None = None
+    ) -> Future[Any]:
         if self._closing.is_set():
             raise RuntimeError("the pool is shut down")
         future: Future[Any] = Future()
-        message = _pack((fn, args, kwargs))
-        # A call that was cancelled stays in the queue until a worker comes by; its song need not.
+        # A call that was cancelled stays in the backlog until a worker comes by; its song need not.
         future.add_done_callback(lambda _: message.clear())
-        self._calls.put(_Call(future, message))
+        self._backlog.put(Call(future, message, model, loads, only))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers; with `cancel_futures` also what they are doing."""
-        if cancel_futures:
-            self._closing.set()
-            self._abandon_calls()
-            for worker in list(self._workers.values()):
-                worker.interrupt()
-        for _ in self._threads:
-            self._calls.put(None)
         self._closing.set()
+        if cancel_futures:
+            self._abandon_calls()
+            for worker in [*self._workers.values(), *self._starting]:
+                worker.interrupt()
+        self._backlog.wake()
         if wait:
             for thread in self._threads:
                 thread.join()
@@ -130,129 +166,197 @@ class WorkerPool(Executor):
             self._abandon_calls()
 
     def _abandon_calls(self) -> None:
-        while True:
-            try:
-                call = self._calls.get_nowait()
-            except queue.Empty:
-                return
-            if call and not call.future.cancel():
+        for call in self._backlog.clear():
+            if not call.future.cancel():
                 call.future.set_exception(WorkerLost("the workers are ended"))
 
-    def _serve(self, number: int) -> None:
-        """Keep one worker alive and busy; the body of each thread."""
-        while (worker := self._start(number)) is not None:
-            try:
-                while worker.alive:
-                    try:
-                        call = self._calls.get(timeout=_HEARTBEAT_S)
-                    except queue.Empty:
-                        continue
-                    if call is None:
-                        return
-                    if not worker.alive:
-                        # It has not seen this call: another may have it.
-                        self._calls.put(call)
-                        break
-                    if worker.pid in call.refused_by and self._leave_to_others(call):
-                        continue
-                    self._perform(worker, call)
-            finally:
-                del self._workers[number]
-                worker.close()
-            if not self._closing.is_set():
-                logger.warning("worker %d (process %d) ended; starting another", number, worker.pid)
+    def _serve(self, seat: Seat) -> None:
+        """Keep a seat taken; the body of each thread."""
+        worker = self._start(seat.number, ())
+        while worker is not None:
+            worker = self._employ(seat, worker)
 
-    def _perform(self, worker: "_Worker", call: _Call) -> None:
+    def _employ(self, seat: Seat, worker: "_Worker") -> "_Worker | None":
+        """Give work to a worker until it ends, or has grown and another is ready; return the next one."""
+        self._workers[seat.number] = worker
+        self._backlog.sit(seat, worker.pid, worker.held)
+        successor: Future[_Worker | None] | None = None
+        broken: str | None = None
+        try:
+            while worker.alive and not (successor and successor.done()):
+                call = self._backlog.take(seat, _HEARTBEAT_S)
+                if call and worker.alive:
+                    broken = call.model
+                    self._perform(seat, worker, call)
+                elif self._closing.is_set():
+                    break
+                if worker.grown and successor is None:
+                    successor = self._prepare(seat.number, worker)
+        finally:
+            del self._workers[seat.number]
+            self._backlog.sit(seat, None)
+            worker.close()
+        if successor is None and not self._closing.is_set():
+            logger.warning("worker %d (process %d) ended; starting another", seat.number, worker.pid)
+        # What it was about when it ended may be why.
+        held = [model for model in worker.held if model != broken]
+        following = successor.result() if successor else self._start(seat.number, held)
+        if following and self._closing.is_set():
+            following.close()
+            return None
+        return following
+
+    def _perform(self, seat: Seat, worker: "_Worker", call: Call) -> None:
         future = call.future
         if not future.running() and not future.set_running_or_notify_cancel():
+            self._backlog.done(seat, worker.held)
             return
+        refused = None
         try:
             result = worker.call(list(call.message), self._settings.timeout_s)
-        except (WorkerLost, DeadlineExceeded) as error:
-            worker.close()
-            future.set_exception(error)
         except OutOfService as error:
+            refused = error
             call.refused_by.add(worker.pid)
-            if not self._leave_to_others(call):
-                future.set_exception(error)
         except BaseException as error:
+            if isinstance(error, WorkerLost | DeadlineExceeded):
+                worker.close()
             future.set_exception(error)
         else:
             future.set_result(result)
+        self._backlog.done(seat, worker.held)
+        if refused and not self._leave_to_others(call):
+            future.set_exception(refused)
 
-    def _leave_to_others(self, call: _Call) -> bool:
+    def _leave_to_others(self, call: Call) -> bool:
         """Put a call back for workers that have not refused it; False if there are none."""
-        if self._closing.is_set() or not set(self.pids) - call.refused_by:
+        # One that is still starting is one of them: it may be the only one that can answer.
+        if self._closing.is_set() or all(seat.pid in call.refused_by for seat in self._backlog.seats):
             return False
-        self._calls.put(call)
-        # They may be busy; whoever refuses has nothing to do and is always first.
-        self._closing.wait(_REFUSED_PAUSE_S)
+        self._backlog.put(call)
         return True
 
-    def _start(self, number: int) -> "_Worker | None":
+    def _prepare(self, number: int, worker: "_Worker") -> "Future[_Worker | None]":
+        """Start another worker while this one goes on."""
+        logger.info("worker %d (process %d) has grown to %d MiB", number, worker.pid, worker.resident_bytes >> 20)
+        successor: Future[_Worker | None] = Future()
+        held = worker.held
+        threading.Thread(
+            target=lambda: successor.set_result(self._start(number, held)), name=f"next-{number}", daemon=True
+        ).start()
+        return successor
+
+    def _start(self, number: int, held: Sequence[str]) -> "_Worker | None":
+        """Start a worker that holds these models, however often it takes; None if the pool is closing."""
         while not self._closing.is_set():
             try:
-                worker = _Worker(self._initializer, self._settings)
+                worker = _Worker(self._initializer, self._settings, self._readable)
             except OSError as error:
                 logger.error("worker %d cannot be started: %s", number, error)
                 self._closing.wait(_RESTART_PAUSE_S)
                 continue
-            self._workers[number] = worker
+            self._starting.add(worker)
             if self._closing.is_set():
                 worker.interrupt()
             try:
-                worker.wait_until_ready()
+                self._tell(worker.wait_until_ready())
+                self._warm(worker, held)
             except (WorkerLost, DeadlineExceeded) as error:
-                del self._workers[number]
                 worker.close()
+                held = ()
                 if not self._closing.wait(_RESTART_PAUSE_S):
                     logger.error("worker %d does not start: %s", number, error)
             else:
                 logger.info("worker %d is process %d", number, worker.pid)
                 return worker
+            finally:
+                self._starting.discard(worker)
         return None
+
+    def _tell(self, missing: Sequence[str]) -> None:
+        """Say once what workers' boxes lack on this machine."""
+        for piece in missing:
+            if piece not in self._missing:
+                self._missing.add(piece)
+                logger.warning("the workers' box is not whole: %s", piece)
+
+    def _warm(self, worker: "_Worker", held: Sequence[str]) -> None:
+        for model in held:
+            if known := self._loads.get(model):
+                try:
+                    worker.call(known[1], self._settings.timeout_s)
+                except (WorkerLost, DeadlineExceeded):
+                    raise
+                except SpectrogramPredictorError as error:
+                    logger.info("%s is not loaded beforehand: %s", model, error)
 
 
 class _Worker:
     """One process, as its thread in the server sees it."""
 
-    def __init__(self, initializer: str, settings: PredictionSettings) -> None:
-        arguments = [initializer, str(settings.threads), str(settings.cached_models)]
+    def __init__(self, initializer: str, settings: PredictionSettings, readable: Sequence[Path]) -> None:
+        self._scratch = scratch.Scratch()
+        box = [str(self._scratch.path), list(map(str, readable)), settings.memory_limit_bytes]
+        arguments = [json.dumps(box), initializer, *_limits(settings)]
         ours, theirs = socket.socketpair()
         inbox = Inbox()
         self._channel = Channel(ours, inbox)
         descriptors = [theirs.fileno(), inbox.descriptor]
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-P", "-m", __name__, *map(str, descriptors), *arguments],
+                [sys.executable, "-P", "-m", _PROCESS, *map(str, descriptors), *arguments],
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
-                env=_environment(settings.threads),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=warden.environment(self._scratch, settings.threads),
             )
         except BaseException:
             self._channel.close()
+            self._scratch.remove()
             raise
         finally:
             theirs.close()
             os.close(inbox.descriptor)
+        self._warden = warden.Warden(self._process, self._scratch)
         self._ready = False
+        self._statm = _open_statm(self._process.pid)
+        self._fresh_bytes = 0
+        self._most_bytes = settings.worker_memory_bytes
         self.pid = self._process.pid
+        self.held: tuple[str, ...] = ()
+        self.resident_bytes = 0
+
+    @property
+    def grown(self) -> bool:
+        """Whether it takes more memory than it may, and more than another would in its place."""
+        return self.resident_bytes > max(self._most_bytes, _GROWN * self._fresh_bytes)
 
     @property
     def alive(self) -> bool:
         """Whether it can be given work."""
-        return self._ready and self._process.poll() is None
+        return self._ready and self.running
 
-    def wait_until_ready(self) -> None:
-        self._exchange((), START_TIMEOUT_S)
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, which may still be starting."""
+        return self._process.poll() is None
+
+    def wait_until_ready(self) -> list[str]:
+        """Return what its box lacks."""
+        missing = list(map(str, self._exchange((), START_TIMEOUT_S)["result"]))
         self._ready = True
+        return missing
 
     def call(self, message: Sequence[Any], timeout_s: float) -> Any:
         answer = self._exchange(message, timeout_s)
+        self.held = tuple(answer["held"])
+        self.resident_bytes = self._measure()
+        if self.held and not self._fresh_bytes:
+            self._fresh_bytes = self.resident_bytes
         if "error" in answer:
-            raise errors.from_code(answer["error"], answer["message"])
+            raise errors.from_code(answer["error"], answer["message"][:_MAX_TEXT])
         if "bug" in answer:
-            logger.error("a worker failed:\n%s", answer["bug"])
+            logger.error("a worker failed:\n%s", logs.harmless(answer["bug"], _MAX_TEXT))
             raise SpectrogramPredictorError("internal error")
         return answer["result"]
 
@@ -266,6 +370,20 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self._channel.close()
+        self._warden.close()
+        self._scratch.remove()
+        if self._statm is not None:
+            os.close(self._statm)
+            self._statm = None
+
+    def _measure(self) -> int:
+        if self._statm is None:
+            return 0
+        try:
+            return int(os.pread(self._statm, 99, 0).split()[1]) * _PAGE_BYTES
+        except (OSError, IndexError):
+            # It has ended.
+            return 0
 
     def _exchange(self, message: Sequence[Any], timeout_s: float) -> Any:
         deadline = time.monotonic() + timeout_s
@@ -273,30 +391,11 @@ class _Worker:
             if message:
                 self._channel.send(message, deadline)
             (answer,) = self._channel.receive(MAX_ANSWER_BYTES, deadline)
-            return json.loads(answer)
+            return answers.parse(answer)
         except TimeoutError as error:
             raise TooSlow(f"it took its worker longer than {timeout_s:g} s") from error
         except (EOFError, OSError, ValueError) as error:
             raise WorkerLost("the worker process ended, please send it again") from error
-
-
-@contextmanager
-def quiet_import() -> Iterator[None]:
-    """Keep what TensorFlow's native code says of missing accelerators off stderr, unless importing it fails."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def _pack(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> list[Any]:
@@ -309,44 +408,14 @@ def _pack(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> l
     return [pickle.dumps((fn, large, kwargs), protocol=5, buffer_callback=beside.append), *beside]
 
 
-def _environment(threads: int) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
-    environment.update({name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
-    return environment
+def _limits(settings: PredictionSettings) -> list[str]:
+    """Return what a worker's initializer is called with."""
+    return [str(settings.threads), str(settings.cached_models), str(settings.worker_memory_bytes)]
 
 
-def _answer(message: Sequence[bytes]) -> bytes:
+def _open_statm(pid: int) -> int | None:
+    """Open what the kernel says of a process's memory, if it does."""
     try:
-        fn, args, kwargs = pickle.loads(message[0], buffers=message[1:])  # noqa: S301  # from the server, which is trusted
-        answer = {"result": fn(*args, **kwargs)}
-        return json.dumps(answer, allow_nan=False).encode()
-    except SpectrogramPredictorError as error:
-        return json.dumps({"error": error.code, "message": error.message}).encode()
-    except Exception:
-        return json.dumps({"bug": traceback.format_exc()}).encode()
-
-
-def main(arguments: list[str]) -> None:
-    """Be a worker: answer calls until the server goes away."""
-    stream, inbox, initializer, threads, cached_models = arguments
-    # Ctrl-C in a terminal goes to the whole group; the server decides when a worker ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logs.configure()
-    channel = Channel(socket.socket(fileno=int(stream)), Inbox(int(inbox)))
-    module, _, function = initializer.partition(":")
-    began = time.monotonic()
-    with quiet_import():
-        start = getattr(importlib.import_module(module), function)
-        start(int(threads), int(cached_models))
-    try:
-        channel.send([json.dumps({"result": time.monotonic() - began}).encode()])
-        while True:
-            message = channel.receive()
-            channel.send([_answer(message)])
-    except (EOFError, OSError):
-        # The server has gone.
-        return
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        return os.open(f"/proc/{pid}/statm", os.O_RDONLY)
+    except OSError:
+        return None

@@ -4,16 +4,28 @@ What happens to the song is the `engine`'s business, in a worker; this module on
 """
 
 import asyncio
+import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spectrogram_predictor import plugins
+from spectrogram_predictor import answers, plugins, storage
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, ModelNotFound, QueueFull, StorageUnavailable
+from spectrogram_predictor.errors import (
+    DeadlineExceeded,
+    ModelNotFound,
+    OutOfService,
+    QueueFull,
+    SpectrogramPredictorError,
+    StorageUnavailable,
+    WorkerLost,
+)
+from spectrogram_predictor.memo import Memo
+from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.registry import Registration, Registry, Terms
 from spectrogram_predictor.storage import Backend
 
@@ -21,6 +33,9 @@ FRESH_S = 1.0
 """How long a model that was looked up in the storage is not looked up again."""
 
 _MAX_KNOWN = 256
+_SMOOTHING = 0.05
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,15 +60,22 @@ class Answer:
     labels: tuple[str, ...]
 
 
-class _Known(NamedTuple):
-    """A model as it was last looked for: its file, what answers tell of it, and what workers need of it."""
+class _Model(NamedTuple):
+    """A model as workers need it."""
 
-    key: str
     path: Path
+    sha256: str
+    format: str
+    terms: Terms
+
+
+class _Known(NamedTuple):
+    """A model as it was last looked up, and what answers tell of it."""
+
+    model: _Model
     version: str | None
     recipe: str | None
     labels: tuple[str, ...]
-    terms: Terms
 
 
 class Predictor:
@@ -81,11 +103,53 @@ class Predictor:
         self._waiting = 0
         self._known: dict[str, tuple[float, _Known]] = {}
         self._forgotten = 0
+        self._out_of_service: dict[str, str] = {}
+        self._memo = Memo(settings.cached_answers)
+        self._warming = False
+        self._answered_at = 0.0
+        self._interval_s = 0.0
 
     @property
     def ready(self) -> bool:
-        """Whether there is somebody to do the work."""
-        return bool(getattr(self._executor, "ready", True))
+        """Whether there is somebody to do the work, as fast as ever."""
+        return not self._warming and bool(getattr(self._executor, "ready", True))
+
+    def check_room(self) -> None:
+        """Accept one more prediction.
+
+        Raises
+        ------
+        QueueFull
+            ``prediction.queue`` are waiting; it says when they will have been answered at the rate of late.
+        """
+        if self._waiting >= self._settings.queue:
+            retry_after_s = max(1, math.ceil(self._waiting * self._interval_s))
+            raise QueueFull("too many predictions are waiting, try again later", retry_after_s)
+
+    async def expect(self, sha256: str) -> None:
+        """Let workers load a promoted model before it is asked for."""
+        if not isinstance(self._executor, WorkerPool):
+            return
+        try:
+            model = (await self._look_up(sha256)).model
+            futures = self._executor.spread(model.terms.name, (_hold, *model))
+            await asyncio.gather(*map(asyncio.wrap_future, futures))
+        except SpectrogramPredictorError as error:
+            # Whoever asks for it will be told.
+            logger.info("%s is not loaded beforehand: %s", sha256, error)
+
+    async def expect_latest(self) -> None:
+        """Let workers load the models that were promoted last, as many as each keeps; not ready meanwhile."""
+        self._warming = True
+        try:
+            found = sorted(await self._backend.list(storage.MODELS), key=lambda entry: entry.modified)
+            keys = [entry.key for entry in found if storage.is_model(entry.key)]
+            for key in keys[-self._settings.cached_models :]:
+                await self.expect(storage.digest_of(key))
+        except SpectrogramPredictorError as error:
+            logger.warning("no models are loaded beforehand: %s", error)
+        finally:
+            self._warming = False
 
     async def predict(self, sha256: str, song: bytes, csv: bytes | None) -> Answer:
         """Return a model's answer for a song.
@@ -118,17 +182,29 @@ class Predictor:
             The song or the csv cannot be used.
         """
         known = await self._look_up(sha256)
-        if self._waiting >= self._settings.queue:
-            raise QueueFull("too many predictions are waiting, try again later")
+        name = None
+        if self._settings.cached_answers:
+            name = await asyncio.to_thread(self._memo.name, known.model.terms.name, song, csv)
+        if (array := self._memo.get(name)) is not None:
+            return Answer(array, sha256, known.recipe, known.labels)
+        self.check_room()
         try:
-            format_ = known.key.rpartition(".")[2]
-            question = (known.path, sha256, format_, known.terms, song, csv)
-            array = await self._run(self._settings.timeout_s, _predict, *question)
+            array = await self._run(self._settings.timeout_s, known.model, _predict, song, csv)
+            _check(answers.check_array, array)
+        except OutOfService as error:
+            self._out_of_service[sha256] = error.message
+            raise
         except (ModelNotFound, StorageUnavailable):
             # The model's file, or a golden's, may have left this machine: look again.
             self.forget(sha256)
             raise
+        self._out_of_service.pop(sha256, None)
+        self._memo.put(name, array)
         return Answer(array, sha256, known.recipe, known.labels)
+
+    def out_of_service(self, sha256: str) -> str | None:
+        """Return why no worker answered for a model when it was last asked about, if that is how it was."""
+        return self._out_of_service.get(sha256)
 
     async def inspect(self, key: str, registration: Registration, format: str) -> dict[str, Any]:  # noqa: A002
         """Load the model at a storage key, under a registration, and return what it is; see `engine.inspect`.
@@ -146,7 +222,9 @@ class Predictor:
         if path is None:
             raise ModelNotFound("the file is gone")
         terms = await self._registry.terms(registration)
-        description: dict[str, Any] = await self._run(None, _inspect, path, registration.sha256, format, terms)
+        model = _Model(path, registration.sha256, format, terms)
+        description: dict[str, Any] = await self._run(None, model, _inspect, loads=True)
+        _check(answers.check_description, description, format)
         return description
 
     def forget(self, sha256: str) -> None:
@@ -167,11 +245,12 @@ class Predictor:
             self._known.pop(sha256, None)
             raise ModelNotFound(await self._why_not(sha256))
         version = await self._registry.version(sha256)
-        if known is None or (known.key, known.path, known.version) != (key, path, version):
+        if known is None or (known.model.path, known.version) != (path, version):
             registration = await self._registry.held(sha256)
             recipe = registration.recipe.sha256 if registration.recipe else None
             terms = await self._registry.terms(registration)
-            known = _Known(key, path, version, recipe, registration.names, terms)
+            model = _Model(path, sha256, key.rpartition(".")[2], terms)
+            known = _Known(model, version, recipe, registration.names)
         if forgotten == self._forgotten:
             self._keep(sha256, now + FRESH_S, known)
         return known
@@ -182,15 +261,32 @@ class Predictor:
             del self._known[next(iter(self._known))]
         self._known[sha256] = until, known
 
-    async def _run(self, timeout_s: float | None, function: Callable[..., Any], *args: Any) -> Any:
+    async def _run(
+        self, timeout_s: float | None, one: _Model, fn: Callable[..., Any], *args: Any, loads: bool = False
+    ) -> Any:
+        """Do something with a model in a worker: preferably in one that holds it."""
         self._waiting += 1
+        began = time.monotonic()
         try:
-            future = self._executor.submit(function, *args)
-            return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
+            if isinstance(self._executor, WorkerPool):
+                load = (_hold, *one)
+                future = self._executor.submit_about(one.terms.name, load, fn, *one, *args, loads=loads)
+            else:
+                future = self._executor.submit(fn, *one, *args)
+            result = await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
         except TimeoutError as error:
             raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
         finally:
             self._waiting -= 1
+        self._note_answer(began)
+        return result
+
+    def _note_answer(self, began: float) -> None:
+        """Learn how often there is an answer, while something waits."""
+        now = time.monotonic()
+        interval_s = now - max(began, self._answered_at)
+        self._interval_s += _SMOOTHING * (interval_s - self._interval_s)
+        self._answered_at = now
 
     async def _why_not(self, sha256: str) -> str:
         state = await self._registry.state(sha256)
@@ -201,16 +297,31 @@ class Predictor:
         return "the model is registered, but has not been received and promoted yet"
 
 
-def get_executor(settings: PredictionSettings) -> Executor:
+def get_executor(settings: PredictionSettings, readable: Sequence[Path]) -> Executor:
     """Return the executor of ``prediction.executor``.
+
+    Parameters
+    ----------
+    settings : PredictionSettings
+        Its own.
+    readable : sequence of Path
+        Where the files are that it is told to read.
 
     Raises
     ------
     ConfigError
         It is not installed.
     """
-    executor: Executor = plugins.load("executors", settings.executor)(settings)
+    executor: Executor = plugins.load("executors", settings.executor)(settings, readable=readable)
     return executor
+
+
+def _check(check: Callable[..., None], *args: Any) -> None:
+    try:
+        check(*args)
+    except ValueError as error:
+        logger.error("a worker has answered nonsense: %s", error)
+        raise WorkerLost("the worker's answer was none, please send it again") from error
 
 
 def _predict(*args: Any) -> list[Any]:
@@ -223,3 +334,9 @@ def _inspect(*args: Any) -> dict[str, Any]:
     from spectrogram_predictor.worker import engine
 
     return engine.inspect(*args)
+
+
+def _hold(*args: Any) -> None:
+    from spectrogram_predictor.worker import engine
+
+    engine.hold(*args)

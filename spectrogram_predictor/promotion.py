@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 Inspect = Callable[[str, Registration, str], Awaitable[dict[str, Any]]]
 """Load the model at a storage key, under this registration, in this format; return what it is, or raise."""
 
+Announce = Callable[[str], None]
+"""Is told the digest of what was promoted."""
+
 MAX_TRIAL_LOADS = 3
 """How often trying a file may take a worker down, memory, or too long, or fail in a way that nobody foresaw."""
 
@@ -59,6 +62,8 @@ class Promoter:
         Loads a model in a worker, see `Inspect`.
     settings : PromotionSettings
         How long things may lie around.
+    announce : callable, optional
+        See `Announce`.
     """
 
     def __init__(
@@ -68,12 +73,14 @@ class Promoter:
         uploads: Uploads,
         inspect: Inspect,
         settings: PromotionSettings,
+        announce: Announce | None = None,
     ) -> None:
         self._backend = backend
         self._registry = registry
         self._uploads = uploads
         self._inspect = inspect
         self._settings = settings
+        self._announce = announce
         self._lock = asyncio.Lock()
         self._registering = asyncio.Lock()
         self._next: asyncio.Task[list[str]] | None = None
@@ -286,6 +293,8 @@ class Promoter:
         self._uploads.digests.pop(key, None)
         self._trials.pop(digest, None)
         logger.info("promoted %s (%s)", digest, format_)
+        if self._announce:
+            self._announce(digest)
         return digest
 
     async def _earlier(self, request: Request) -> Registration | None:
@@ -305,7 +314,8 @@ class Promoter:
 
     async def _try(self, key: str, registration: Registration, format_: str) -> dict[str, Any]:
         inspected = await self._inspect(key, registration, format_)
-        _check_labels(registration.names, inspected["outputs"])
+        # The recipe's are checked with the recipe.
+        _check_labels(registration.labels, inspected["outputs"])
         return inspected
 
     async def _format(self, key: str) -> str:

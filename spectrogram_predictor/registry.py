@@ -4,14 +4,18 @@ A registration is one signed request, kept as one object; it survives restarts a
 same storage. This module never touches a model's bytes.
 """
 
+import functools
+import hashlib
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from spectrogram_predictor import fields as requested
 from spectrogram_predictor import golden, storage
 from spectrogram_predictor import recipe as recipes
 from spectrogram_predictor.errors import BadRequest, Damaged
@@ -151,7 +155,7 @@ class Request:
         if "golden" in body:
             changes["golden"], objects = golden.parse(body["golden"])
         if "allow_custom" in body:
-            changes["allow_custom"] = _parse_flag(body["allow_custom"])
+            changes["allow_custom"] = requested.flag(body["allow_custom"], "allow_custom")
         return cls(sha256, changes, objects)
 
     def applied_to(self, earlier: Registration | None) -> Registration:
@@ -183,6 +187,12 @@ class Terms:
 
     registration: bytes
     files: Mapping[str, Path] = field(default_factory=dict)
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What differs between registrations that differ: the model's digest, and theirs."""
+        digest = hashlib.sha256(self.registration).hexdigest()
+        return f"{json.loads(self.registration)['sha256']}-{digest[:16]}"
 
 
 @dataclass(frozen=True)
@@ -379,13 +389,10 @@ def _parse_labels(value: object) -> tuple[str, ...]:
         raise BadRequest("labels must be a list of strings")
     if len(value) > MAX_LABELS or any(len(label) > MAX_LABEL_LENGTH for label in value):
         raise BadRequest(f"labels: at most {MAX_LABELS} of at most {MAX_LABEL_LENGTH} characters")
+    if len(set(value)) < len(value):
+        [(twice, _)] = Counter(value).most_common(1)
+        raise BadRequest(f"labels: {twice!r} is there twice")
     return tuple(value)
-
-
-def _parse_flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise BadRequest("allow_custom must be true or false")
-    return value
 
 
 def _parse_recipe(value: object) -> Recipe | None:

@@ -223,6 +223,11 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def __init__(self, url: str, options: Mapping[str, Any]) -> None: ...
 
+    @property
+    def local_folders(self) -> Sequence[Path]:
+        """Folders that the files of `fetch` are in, once the backend is open: workers can read no other files."""
+        return (Path("/"),)
+
     @abc.abstractmethod
     async def open(self) -> None:
         """Make ready; raise ConfigError if this store cannot be used."""
@@ -327,12 +332,12 @@ class Backend(abc.ABC):
 
         return pieces.chunks(self, upload_id, start, end)
 
-    async def join(self, keys: Sequence[str], key: str, staging: str) -> None:
+    async def join(self, parts: Sequence[Entry], key: str, staging: str) -> None:
         """Make one object of several, in this order; it appears in one step, and they stay."""
         writer = await self.writer(key, staging)
         try:
-            for part in keys:
-                async for chunk in self.chunks(part):
+            for part in parts:
+                async for chunk in self.chunks(part.key):
                     await writer.write(chunk)
             await writer.commit()
         finally:

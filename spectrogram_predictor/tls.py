@@ -5,18 +5,21 @@ and take new memory for each copy: that costs a large upload more than its decry
 `CIPHERTEXT_BYTES` at a time, and a body's chunks are copied once, out of a buffer that is used again.
 """
 
+import asyncio
 import errno
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
-from tornado.iostream import SSLIOStream
+from tornado.iostream import SSLIOStream, StreamClosedError
 
 CHUNK_BYTES = 2**20
 """The largest piece of a body that a handler is given."""
 
 CIPHERTEXT_BYTES = 2**18
+"""How much is received at a time, and decrypted before others get their turn."""
+
 _PLAINTEXT_BYTES = 2**16
 _MOST_UNSENT = 2**18
 _MOST_FRUITLESS = 2**20
@@ -83,7 +86,7 @@ class TlsSocket(socket.socket):
                     filled += int(count)
             except ssl.SSLWantReadError:
                 if filled > before:
-                    self._fruitless, before = 0, filled
+                    before, self._fruitless = filled, 0
                 try:
                     self._answer_tls()
                     self._receive()
@@ -97,12 +100,23 @@ class TlsSocket(socket.socket):
                 break
             else:
                 break
+        if filled > before:
+            self._fruitless = 0
         return filled
 
     @property
     def holds_more(self) -> bool:
         """Whether something has been received that nobody has read: the kernel does not tell of it again."""
         return bool(self._incoming.pending or self._tls.pending())
+
+    def has_more(self) -> bool:
+        """Tell whether there is something to read, here or in the kernel."""
+        if self.holds_more:
+            return True
+        try:
+            return bool(super().recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def send(self, data: Any, flags: int = 0) -> int:  # noqa: ARG002
         """Encrypt and send; raise SSLWantWriteError if not all went, to be called again with the same data."""
@@ -190,8 +204,30 @@ class TlsStream(SSLIOStream):
         buffer = _spare.pop() if _spare else bytearray(CHUNK_BYTES)
         with memoryview(buffer) as whole, whole[:num_bytes] as view:
             # The views end here: a stream that was closed stays for the garbage collector, its buffer does not.
-            count = await self.read_into(cast("bytearray", view), partial=True)
+            count = await self._fill(view)
             data = bytes(view[:count])
         if len(_spare) < _SPARE_BUFFERS:
             _spare.append(buffer)
         return data
+
+    async def _fill(self, view: memoryview) -> int:
+        """Read what has arrived, a little at a time; wait only if it is nothing."""
+        filled = 0
+        while filled < len(view):
+            with view[filled : filled + CIPHERTEXT_BYTES] as part:
+                try:
+                    count = await self.read_into(cast("bytearray", part), partial=True)
+                except StreamClosedError:
+                    # What arrived before still counts; the next read says it again.
+                    if not filled:
+                        raise
+                    break
+                filled += count
+                if count < len(part) or not self._has_more():
+                    break
+            # A large upload's chunks would keep a small request waiting at each of its steps.
+            await asyncio.sleep(0)
+        return filled
+
+    def _has_more(self) -> bool:
+        return bool(self._read_buffer_size) or self.socket.has_more()

@@ -161,8 +161,8 @@ class FaultyBackend(Backend):
     def stored_chunks(self, upload_id: str, start: int, end: int) -> AsyncIterator[bytes]:
         return (self.inner if self._appends else super()).stored_chunks(upload_id, start, end)
 
-    async def join(self, keys: Sequence[str], key: str, staging: str) -> None:
-        await self.faults.run("join", lambda: self.inner.join(keys, key, staging))
+    async def join(self, parts: Sequence[Entry], key: str, staging: str) -> None:
+        await self.faults.run("join", lambda: self.inner.join(parts, key, staging))
 
     async def expire(self, age_s: float) -> Sequence[str]:
         return await self.faults.run("expire", lambda: self.inner.expire(age_s))

@@ -55,17 +55,22 @@ def test_tornado_stays_at_the_edge() -> None:
 
 
 def test_the_client_imports_nothing_of_the_server() -> None:
-    """It can be copied out."""
-    assert not {name for name in imports("spectrogram_predictor/client") if "spectrogram_predictor" in name}
+    """The two modules can be copied out."""
+    ours = {
+        module: {name for name in imports(f"spectrogram_predictor/{module}") if "spectrogram_predictor" in name}
+        for module in ("client", "transfer")
+    }
+    assert {name.rpartition(".")[0] for name in ours["client"]} == {"spectrogram_predictor.transfer"}
+    assert not ours["transfer"]
 
 
 ORDER = [
-    {"errors", "version", "lanes"},
-    {"cache", "budget", "fields", "limits", "channel"},
+    {"errors", "version", "lanes", "transfer", "answers", "scratch"},
+    {"cache", "budget", "fields", "limits", "channel", "backlog", "memo"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
-    {"golden"},
+    {"golden", "warden"},
     {"storage", "pool"},
     {"pieces", "prefix"},
     {"partials"},
@@ -89,11 +94,12 @@ WITHIN = {
     ],
     "recipe": [{"schema"}, {"scaling", "segments"}, {"kinds"}, {"recipe"}, {"inputs", "default"}],
     "worker": [
-        {"compatibility", "catalog", "archive", "hdf5", "shapes"},
-        {"layers", "operations", "architecture"},
-        {"footprint"},
-        {"gate"},
+        {"compatibility", "catalog", "archive", "hdf5", "shapes", "kernel"},
+        {"layers", "operations", "architecture", "landlock", "seccomp"},
+        {"footprint", "box"},
+        {"gate", "process"},
         {"models"},
+        {"warmth"},
         {"engine"},
     ],
 }

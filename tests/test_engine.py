@@ -1,6 +1,5 @@
 """What a worker does with a model's file, and what it keeps of it."""
 
-import contextlib
 import dataclasses
 import os
 import time
@@ -27,7 +26,7 @@ from spectrogram_predictor.sound import spectra
 from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
 from spectrogram_predictor.worker import engine, models
 from tests.conftest import ask, build_model, csv_row, inspect, sha256, terms
-from tests.live import wait_until
+from tests.live import is_first, wait_until
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_a_song_s_windows_are_predicted_some_at_a_time(
     answer = ask(window_model, WINDOWS, song)
     np.testing.assert_allclose(answer, expected, atol=1e-6)
     assert max(sizes) == 20
-    assert sum(sizes) == len(arrays)
+    assert sum(sizes) == 1 + len(arrays), "and once when it was loaded"
 
 
 def test_windows_may_not_take_for_ever_either(
@@ -97,7 +96,7 @@ def test_windows_may_not_take_for_ever_either(
         engine.inspect(
             window_model, digest, "keras", Terms(registration.to_json(), {sha256(song): tmp_path / "song"})
         )
-    assert len(calls) == 1
+    assert len(calls) == 2, "the first was on zeros, when it was loaded"
 
 
 def test_a_file_that_cannot_be_read_says_nothing_of_a_model(tmp_path: Path) -> None:
@@ -340,14 +339,13 @@ def test_goldens_may_not_take_for_ever_before_the_model_is_called(
         engine.inspect(window_model, sha256(window_model), "keras", window_terms)
 
 
-def break_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a library raise what it never raised before, as after an update of another."""
+def break_a_library(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let a function raise what it never raised before, as after an update of a library."""
 
-    def get_window(*args: Any) -> Any:
-        raise AttributeError("module 'numpy' has no attribute 'msort'")
+    def mel(*args: Any) -> Any:
+        raise error
 
-    spectra.hann.cache_clear()
-    monkeypatch.setattr("scipy.signal.get_window", get_window)
+    monkeypatch.setattr(spectra, "mel", mel)
 
 
 def test_a_golden_that_raises_takes_the_model_out_of_service(
@@ -361,7 +359,7 @@ def test_a_golden_that_raises_takes_the_model_out_of_service(
     """As one that is answered otherwise; a trial fails in a way that may pass, with the reason."""
     wanted = (window_model, sha256(window_model), "keras", window_terms)
     with monkeypatch.context() as patch:
-        break_the_window(patch)
+        break_a_library(patch, AttributeError("module 'numpy' has no attribute 'msort'"))
         with pytest.raises(Unavailable, match="golden 1 cannot be predicted: module 'numpy' has no attribute"):
             engine.inspect(*wanted)
         for _ in range(2):
@@ -379,48 +377,48 @@ def test_a_golden_for_which_there_is_no_memory_now_says_nothing_of_the_model(
 ) -> None:
     """It is in service as soon as there is some."""
     wanted = (window_model, sha256(window_model), "keras", window_terms, song, None)
-
-    def no_memory(*args: Any) -> Any:
-        raise MemoryError
-
     with monkeypatch.context() as patch:
-        spectra.hann.cache_clear()
-        patch.setattr("scipy.signal.get_window", no_memory)
+        break_a_library(patch, MemoryError())
         with pytest.raises(Unavailable, match="no memory") as refused:
             engine.predict(*wanted)
     assert not isinstance(refused.value, OutOfService)
     assert np.shape(engine.predict(*wanted)) == (1, 3)
 
 
-def start_one_that_raises(threads: int, cached_models: int) -> None:
+def start_one_that_raises(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Start a worker; in the first one to come, calling a model raises from then on."""
-    engine.start(threads, cached_models)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(os.environ["TEST_ONE_OFF"])
+    held = engine.start(threads, cached_models, memory_bytes)
+    if is_first():
 
         def raises(*args: Any) -> Any:
             raise AttributeError("it was there before")
 
         models.Model.__call__ = raises  # type: ignore[method-assign]
+    return held
 
 
-def start_one_off(threads: int, cached_models: int) -> None:
+def start_one_off(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Start a worker; the first one to come computes something else from then on."""
-    engine.start(threads, cached_models)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(os.environ["TEST_ONE_OFF"])
+    held = engine.start(threads, cached_models, memory_bytes)
+    if is_first():
         call = models.Model.__call__
         models.Model.__call__ = lambda *args: call(*args) + 0.1  # type: ignore[method-assign]
+    return held
 
 
 @pytest.mark.parametrize("start", [start_one_off, start_one_that_raises])
 def test_one_worker_out_of_service_is_no_other_s_business(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., None]
+    shelf: Shelf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    start: Callable[..., None],
 ) -> None:
     """The one whose model answers otherwise, or raises, never does, and the other one answers everything."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
-    monkeypatch.setenv("TEST_ONE_OFF", str(tmp_path / "off"))
-    pool = WorkerPool(PredictionSettings(workers=2), f"tests.test_engine:{start.__name__}")
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).resolve().parents[1]}{os.pathsep}{tmp_path}")
+    (tmp_path / "first").touch()
+    readable = [shelf.path.parent, tmp_path]
+    pool = WorkerPool(PredictionSettings(workers=2), f"tests.test_engine:{start.__name__}", readable)
     try:
         wait_until(lambda: len(pool.pids) == 2)
         question = (shelf.path, shelf.digest, "keras", shelf.terms(shelf.golden()), shelf.song, shelf.csv)
@@ -429,3 +427,6 @@ def test_one_worker_out_of_service_is_no_other_s_business(
     finally:
         pool.shutdown(cancel_futures=True)
     np.testing.assert_allclose(answers, [shelf.answer] * len(answers), atol=1e-6)
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert any("out of service" in message for message in errors)
+    caplog.clear()

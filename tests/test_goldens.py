@@ -251,7 +251,7 @@ CHANGES = [
     ("two", "inputs.1.canvas.box", [54.0, 35.0, 389.0, 252.0]),
 ]
 """One parameter each. What these models do not see (the frame around a picture, some columns by the other
-convention) is in test_inputs."""
+convention), and what becomes of a model whose golden tells, is in test_off_by_one."""
 
 
 @functools.cache
@@ -270,7 +270,7 @@ def described(model: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("base", "path", "value"), CHANGES, ids=str)
 def test_one_other_parameter_is_refused_or_gives_other_answers(base: str, path: str, value: Any) -> None:
-    """By more than a golden clip's tolerance: no recipe is wrong without being seen."""
+    """Of public models: by the key where the model takes something else, or by more than a golden's tolerance."""
     make, model = BASES[base]
     try:
         other = changed(make(), path, value)

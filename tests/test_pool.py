@@ -6,7 +6,7 @@ import struct
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,17 @@ from spectrogram_predictor.errors import (
     WorkerLost,
 )
 from spectrogram_predictor.pool import WorkerPool
-from tests.live import wait_until
+from tests.live import is_first, wait_until
 
 NOTHING = "tests.test_pool:start"
 
+HELD: list[str] = []
+"""What models a worker holds: names only."""
 
-def start(threads: int, cached_models: int) -> None:
+
+def start(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Initialise a worker that needs no TensorFlow."""
+    return HELD.copy
 
 
 def echo(value: Any) -> Any:
@@ -65,17 +69,45 @@ def answer_half() -> None:
     time.sleep(600)
 
 
-def secrets() -> list[str]:
-    return [name for name in os.environ if name.startswith(("SIGNING_TOKEN", "AWS_"))]
+def hold(model: str) -> int:
+    HELD.append(model)
+    return os.getpid()
+
+
+def holds(model: str) -> tuple[int, bool]:
+    return os.getpid(), model in HELD
+
+
+GROWN: list[bytes] = []
+
+
+def grow(count: int) -> int:
+    GROWN.append(os.urandom(2**20) * count)
+    return os.getpid()
+
+
+def hold_large(model: str) -> int:
+    grow(300)
+    return hold(model)
+
+
+MEMORY: list[str] = []
+
+
+def remember(what: str) -> None:
+    MEMORY.append(what)
+
+
+def recall() -> tuple[int, list[str]]:
+    time.sleep(0.05)
+    return os.getpid(), MEMORY
 
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
-    monkeypatch.setenv("SIGNING_TOKEN", "secret")
-    monkeypatch.setenv("SIGNING_TOKEN_PREVIOUS", "secret")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     pool = WorkerPool(PredictionSettings(workers=2, timeout_s=2.0), NOTHING)
+    wait_until(lambda: len(pool.pids) == 2)
     yield pool
     pool.shutdown(cancel_futures=True)
 
@@ -112,7 +144,6 @@ def test_a_worker_that_dies_takes_one_call_with_it(pool: WorkerPool, caplog: pyt
 
 def test_a_worker_that_died_idle_costs_nothing(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """The next calls go elsewhere or wait for the new one."""
-    wait_until(lambda: len(pool.pids) == 2)
     killed = pool.pids
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
@@ -132,7 +163,6 @@ def test_a_call_that_takes_too_long_is_ended(pool: WorkerPool, caplog: pytest.Lo
 
 def test_a_worker_that_does_not_read_is_replaced(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """A call counts from its first byte: what a stopped process is sent would wait for it for ever."""
-    wait_until(lambda: len(pool.pids) == 2)
     stopped = pool.pids
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -156,7 +186,6 @@ def test_half_an_answer_is_none(pool: WorkerPool, caplog: pytest.LogCaptureFixtu
 
 def test_a_call_that_one_worker_is_out_of_service_for_goes_to_another(pool: WorkerPool) -> None:
     """However busy that one is, and however idle the other; what all refuse is refused."""
-    wait_until(lambda: len(pool.pids) == 2)
     out, other = pool.pids
     futures = [pool.submit(refuse_in, [out], 0.05) for _ in range(20)]
     assert {future.result(60) for future in futures} == {other}
@@ -166,9 +195,35 @@ def test_a_call_that_one_worker_is_out_of_service_for_goes_to_another(pool: Work
     assert pool.submit(echo, 1).result(60) == 1
 
 
+def start_slowly(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
+    """Initialise a worker; the second one to come takes until the test lets it."""
+    if not is_first():
+        wait_until(Path(os.environ["PYTHONPATH"].rpartition(os.pathsep)[2], "go on").exists)
+    return HELD.copy
+
+
+def test_a_worker_that_is_starting_is_waited_for(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the only one that is up refuses, it may answer."""
+    monkeypatch.setenv("PYTHONPATH", f"{os.environ['PYTHONPATH']}{os.pathsep}{tmp_path}")
+    (tmp_path / "first").touch()
+    other = WorkerPool(PredictionSettings(workers=2, timeout_s=2.0), "tests.test_pool:start_slowly")
+    try:
+        wait_until(lambda: len(other.pids) == 1)
+        [out] = other.pids
+        waiting = other.submit(refuse_in, [out])
+        wait_until(waiting.running)
+        assert other.submit(echo, 1).result(60) == 1
+        assert not waiting.done()
+        (tmp_path / "go on").touch()
+        assert waiting.result(60) != out
+    finally:
+        other.shutdown(cancel_futures=True)
+
+
 def test_a_call_that_waits_for_another_worker_ends_with_the_pool(pool: WorkerPool) -> None:
     """It is not left without an answer."""
-    wait_until(lambda: len(pool.pids) == 2)
     out, _ = pool.pids
     busy = [pool.submit(refuse_in, [out], 600)]
     wait_until(lambda: busy[0].running())
@@ -180,15 +235,17 @@ def test_a_call_that_waits_for_another_worker_ends_with_the_pool(pool: WorkerPoo
             future.result(10)
 
 
-def test_a_cancelled_call_is_not_done(pool: WorkerPool, tmp_path: Path) -> None:
+def test_a_cancelled_call_is_not_done(pool: WorkerPool) -> None:
     """What nobody waits for any more is taken out of the queue."""
     busy = [pool.submit(sleep, 0.5) for _ in range(2)]
     wait_until(lambda: all(future.running() for future in busy))
-    mark = pool.submit(os.mkdir, str(tmp_path / "done"))
-    assert mark.cancel()
+    cancelled, done = pool.submit(remember, "cancelled"), pool.submit(remember, "done")
+    assert cancelled.cancel()
     assert [future.result(60) for future in busy] == ["slept", "slept"]
-    assert pool.submit(echo, 1).result(60) == 1
-    assert not (tmp_path / "done").exists()
+    done.result(60)
+    recalled = [pool.submit(recall) for _ in range(20)]
+    remembered: dict[int, list[str]] = dict(future.result(60) for future in recalled)
+    assert sorted(remembered.values()) == [[], ["done"]]
 
 
 def test_a_cancelled_call_holds_no_memory(pool: WorkerPool) -> None:
@@ -206,16 +263,10 @@ def test_a_cancelled_call_holds_no_memory(pool: WorkerPool) -> None:
     assert all(future.running() for future in busy)
 
 
-def test_workers_do_not_know_the_secrets(pool: WorkerPool) -> None:
-    """The server's token and cloud credentials stay with the server."""
-    assert pool.submit(secrets).result(60) == []
-
-
 def test_a_worker_that_cannot_be_started_is_tried_again(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No room for another process now is no reason to do without it for ever."""
-    wait_until(lambda: len(pool.pids) == 2)
     monkeypatch.setattr("spectrogram_predictor.pool.sys.executable", "/nonexistent")
     killed = pool.pids
     for pid in killed:
@@ -229,10 +280,61 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
 
 def test_shutdown_leaves_no_process(pool: WorkerPool) -> None:
     """Not even a busy one."""
-    wait_until(lambda: len(pool.pids) == 2)
     pids = pool.pids
     pool.submit(sleep, 600)
     pool.shutdown(cancel_futures=True)
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     with pytest.raises(RuntimeError):
         pool.submit(echo, 1)
+
+
+@pytest.fixture
+def lone(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
+    """A pool of one worker, which may take 200 MiB."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    pool = WorkerPool(PredictionSettings(workers=1, worker_memory_bytes=200 * 2**20), NOTHING)
+    wait_until(lambda: len(pool.pids) == 1)
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def test_a_worker_that_has_grown_is_replaced_without_a_gap(lone: WorkerPool) -> None:
+    """It goes on until another holds what it held, and then is gone with its memory."""
+    load = (hold, "a")
+    old = lone.submit_about("a", load, hold, "a").result(60)
+    assert lone.submit_about("a", load, holds, "a").result(60) == [old, True]
+    assert lone.submit(grow, 300).result(60) == old
+    answers = [[old, True]]
+    while answers[-1][0] == old:
+        answers.append(lone.submit_about("a", load, holds, "a").result(60))
+    assert len(answers) > 10, "it answered while the other one started"
+    assert all(held for _, held in answers)
+    wait_until(lambda: not Path(f"/proc/{old}").exists())
+
+
+def test_a_worker_that_needs_what_it_takes_is_not_replaced(lone: WorkerPool) -> None:
+    """Another one in its place would take as much."""
+    old = lone.submit_about("a", (hold_large, "a"), hold_large, "a").result(60)
+    assert [lone.submit(os.getpid).result(60) for _ in range(20)] == [old] * 20
+    assert lone.pids == [old]
+
+
+def test_a_worker_in_the_place_of_one_that_died_holds_what_that_held(
+    lone: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before it is given work; but for what it died of."""
+    for model in ("a", "b"):
+        old = lone.submit_about(model, (hold, model), hold, model).result(60)
+    with pytest.raises(WorkerLost):
+        lone.submit_about("b", (hold, "b"), die).result(60)
+    new, held = lone.submit(holds, "a").result(60)
+    assert new != old
+    assert held
+    assert lone.submit(holds, "b").result(60) == [new, False]
+    caplog.clear()
+
+
+def test_every_worker_is_made_to_hold_a_model(pool: WorkerPool) -> None:
+    """Once each."""
+    futures = pool.spread("a", (hold, "a"))
+    assert {future.result(60) for future in futures} == set(pool.pids)

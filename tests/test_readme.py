@@ -64,7 +64,7 @@ def test_every_command_parses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands of the walkthrough are commands of ours, with options that exist."""
     monkeypatch.setattr("sys.stderr", None)
     commands = re.findall(r"^\$ \.venv/bin/spectrogram-predictor (.*)$", README, re.MULTILINE)
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         words = re.sub(r"<[^>]*>", "0" * 64, command).split()
         assert cli._parser().parse_args(words).run

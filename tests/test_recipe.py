@@ -158,6 +158,7 @@ MESH_JSON = {"kind": "mesh", "height": 288, "width": 432, "box": [54, 34, 388, 2
         (with_(model_inputs=[]), "recipe.model_inputs is not a key here"),
         (with_(version=2), "recipe.version must be 1, not 2"),
         (with_(labels="blues"), "recipe.labels must be a list"),
+        (with_(labels=["blues", "rock", "blues"]), r"recipe.labels\[2\] must be another than labels\[0\]"),
         (with_(labels=["blues", 1]), r"recipe.labels\[1\] must be a string"),
         (with_(made_with=["librosa"]), r"recipe.made_with\[0\] must be like librosa==0.11.0"),
         (with_(sound={"sr": 999}), "recipe.sound.sr must be from 1000"),

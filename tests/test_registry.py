@@ -126,6 +126,7 @@ def test_the_recipe_s_labels_are_the_model_s() -> None:
         {"golden": None},
         {"golden": [{}]},
         {"labels": None},
+        {"labels": ["a", "b", "a"]},
         {"recipe": 1},
         {"recipe": []},
         {"recipe": "nonsense"},

@@ -39,6 +39,7 @@ def test_the_policy_is_this() -> None:
         "POST API /prediction": (Access.SIGNED, False),
         "GET API /models": (Access.TOKEN, False),
         "GET API /models/{sha256}": (Access.TOKEN, False),
+        "POST API /models/{sha256}/predict": (Access.TOKEN, False),
         "POST UPLOAD /nodemodeluploads": (Access.REGISTERED, False),
         "POST UPLOAD /uploads": (Access.TOKEN, True),
         "HEAD UPLOAD /uploads/{upload}": (Access.URL, False),

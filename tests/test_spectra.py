@@ -5,7 +5,6 @@ from typing import Any
 import librosa
 import numpy as np
 import pytest
-import scipy.signal
 
 from spectrogram_predictor.sound import spectra
 from spectrogram_predictor.sound.audio import SR, Waveform
@@ -62,12 +61,6 @@ def test_the_mel_spectrogram_is_librosa_s(
     y = np.random.default_rng(samples).standard_normal(samples).astype(np.float32)
     expected = librosa.feature.melspectrogram(y=y, pad_mode=pad_mode, **options)
     np.testing.assert_allclose(spectra.mel(y, pad_mode=pad_mode, **options), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("size", [16, 300, 1024, 2047, 2048, 4096])
-def test_the_window_is_scipy_s(size: int) -> None:
-    """To the last bit."""
-    np.testing.assert_array_equal(spectra.hann(size), scipy.signal.get_window("hann", size))
 
 
 def test_bands_without_a_bin_are_empty() -> None:

@@ -113,6 +113,23 @@ async def test_what_is_no_tls_ends_the_handshake(certs: Path) -> None:
 
 
 @pytest.mark.gen_test
+async def test_what_is_read_in_small_pieces_is_data_too(certs: Path) -> None:
+    """A client is not cut for sending none, however the pieces fit what has arrived."""
+    async with pair(certs) as (stream, client):
+        # Only this test reads.
+        stream.io_loop.remove_handler(stream.socket)
+        for _ in range(100):
+            await asyncio.to_thread(client.sendall, bytes(2**16))
+            received = 0
+            while received < 2**16:
+                try:
+                    received += stream.socket.recv_into(bytearray(2**12))
+                except ssl.SSLWantReadError:
+                    await asyncio.sleep(0)
+        assert not stream.closed()
+
+
+@pytest.mark.gen_test
 async def test_a_client_that_sends_no_data_is_cut(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Changes of the key, for instance, without end: it costs a mebibyte, not the others' turn."""
 

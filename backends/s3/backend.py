@@ -57,10 +57,14 @@ class S3Backend(Backend):
             if type(value) is not OPTIONS[option]:
                 raise ConfigError(f"storage.options.{option} must be of type {OPTIONS[option].__name__}")
         self.part_bytes: int = options.get("part_bytes", 16 * MIB)
-        if self.part_bytes < 5 * MIB:
+        if self.part_bytes < multipart.MIN_PART_BYTES:
             raise ConfigError("storage.options.part_bytes: parts of less than 5 MiB are refused by S3")
         self.bucket = Bucket(name, f"{prefix}/" if prefix else "", options)
         self._cache = Cache(Path(options.get("cache", "var/cache")), options.get("cache_bytes", 16 * 2**30))
+
+    @property
+    def local_folders(self) -> Sequence[Path]:
+        return (self._cache.folder,)
 
     async def open(self) -> None:
         try:
@@ -133,6 +137,9 @@ class S3Backend(Backend):
             await multipart.copy_ranges(self.bucket, entry, destination, _COPY_RANGE)
         else:
             await self.bucket.copy(entry.key, destination)
+
+    async def join(self, parts: Sequence[Entry], key: str, staging: str) -> None:  # noqa: ARG002
+        await multipart.join(self.bucket, parts, key)
 
     async def delete(self, key: str) -> None:
         await self.bucket.delete(key)

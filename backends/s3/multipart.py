@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -19,7 +19,11 @@ MIB = 2**20
 MAX_PARTS = 10_000
 """S3's limit, as are the 5 TiB of an object and the 5 GiB of a part."""
 
+MIN_PART_BYTES = 5 * MIB
+"""S3 takes no smaller ones, but for the last."""
+
 _MAX_PART_BYTES = 5 * 2**30
+_COPIES = 8
 _PARTS_OF_A_SIZE = 900
 _IN_FLIGHT_BYTES = 32 * MIB
 
@@ -190,6 +194,53 @@ async def copy_ranges(bucket: Bucket, entry: Entry, destination: str, range_byte
         await asyncio.gather(*copies, return_exceptions=True)
         await upload.abort()
         raise
+
+
+async def join(bucket: Bucket, entries: Sequence[Entry], destination: str) -> None:
+    """Let the store make one object of several; those too small for a part are fetched, and sent together."""
+    before = await bucket.stat(destination)
+    upload = MultipartUpload(bucket, destination)
+    await upload.create()
+    copies: set[asyncio.Task[None]] = set()
+    try:
+        for number, group in enumerate(_parts(entries), start=1):
+            if len(copies) >= _COPIES:
+                done, copies = await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    await task
+            copies.add(asyncio.create_task(_join_part(bucket, upload, number, group)))
+        await asyncio.gather(*copies)
+        await upload.complete(sum(entry.size for entry in entries), before)
+    except BaseException:
+        # A part that arrives after the abort stays, and costs money.
+        for task in copies:
+            task.cancel()
+        await asyncio.gather(*copies, return_exceptions=True)
+        await upload.abort()
+        raise
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Yield what becomes one part each: at least 5 MiB, but for the last."""
+    group: list[Entry] = []
+    for entry in entries:
+        group.append(entry)
+        if sum(one.size for one in group) >= MIN_PART_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+async def _join_part(bucket: Bucket, upload: MultipartUpload, number: int, group: Sequence[Entry]) -> None:
+    if len(group) == 1:
+        await upload.copy(number, group[0].key, range(group[0].size))
+        return
+    body = BytesIO()
+    for entry in group:
+        async for chunk in bucket.chunks(entry.key):
+            body.write(chunk)
+    await upload.send(number, body)
 
 
 async def expire(bucket: Bucket, prefixes: tuple[str, ...], age_s: float) -> Sequence[str]:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from spectrogram_predictor.errors import ModelNotFound
-from spectrogram_predictor.handlers.base import BaseHandler, SignedBodyHandler
+from spectrogram_predictor.handlers.base import BaseHandler, Services, SignedBodyHandler
 from spectrogram_predictor.registry import ModelState, Request, parse_sha256
 from spectrogram_predictor.signing import Keys
 
@@ -37,7 +37,7 @@ class ModelsHandler(BaseHandler):
     async def get(self) -> None:
         """Answer every model's state."""
         states = await self.services.registry.states()
-        self.answer({"models": [_public(state) for state in states]})
+        self.answer({"models": [_public(state, self.services) for state in states]})
 
 
 class ModelHandler(BaseHandler):
@@ -48,7 +48,7 @@ class ModelHandler(BaseHandler):
         state = await self.services.registry.state(parse_sha256(sha256))
         if state is None:
             raise ModelNotFound("there is no model with this hash")
-        self.answer(_public(state))
+        self.answer(_public(state, self.services))
 
 
 def parse(keys: Keys, body: bytes) -> Request:
@@ -64,8 +64,8 @@ def parse(keys: Keys, body: bytes) -> Request:
     return Request.parse(keys.loads(body))
 
 
-def _public(state: ModelState) -> dict[str, Any]:
-    fields = asdict(state)
+def _public(state: ModelState, services: Services) -> dict[str, Any]:
+    fields = {**asdict(state), "out_of_service": services.predictor.out_of_service(state.sha256)}
     return {
         "hash": fields.pop("sha256"),
         **{key: value for key, value in fields.items() if value is not None},

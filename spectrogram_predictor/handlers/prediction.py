@@ -1,4 +1,4 @@
-"""The document's way to ask about a song: signed JSON with everything in base64."""
+"""The two ways to ask about a song: signed JSON with everything in base64, or the song as it is."""
 
 import asyncio
 import re
@@ -34,28 +34,14 @@ class Question:
     detail: bool
 
 
-class PredictionHandler(SignedBodyHandler):
-    """POST /prediction, signed."""
+class PredictingHandler(SignedBodyHandler):
+    """What both ways to ask share."""
 
     _task: asyncio.Task[Answer] | None = None
 
-    async def post(self) -> None:
-        """Answer what the model says of the song."""
-        body = self.take_body()
-        # A thread costs more than it saves, if the event loop does not wait for long.
-        question = (
-            parse(self.services.keys, body)
-            if len(body) < _AT_ONCE_BYTES
-            else await self.in_thread(parse, self.services.keys, body)
-        )
-        self._task = asyncio.create_task(
-            self.services.predictor.predict(question.sha256, question.song, question.csv)
-        )
-        try:
-            self._answer(await self._task, question.detail)
-        except asyncio.CancelledError:
-            if not self._task.cancelled():
-                raise
+    async def begin(self) -> None:
+        """Refuse before the body what would be refused after it."""
+        self.services.predictor.check_room()
 
     def on_connection_close(self) -> None:
         """Do not compute for a client that has gone."""
@@ -63,12 +49,44 @@ class PredictionHandler(SignedBodyHandler):
         if self._task:
             self._task.cancel()
 
+    async def ask(self, sha256: str, song: bytes, csv: bytes | None, detail: bool) -> None:
+        """Answer what the model says of the song."""
+        self._task = asyncio.create_task(self.services.predictor.predict(sha256, song, csv))
+        try:
+            self._answer(await self._task, detail)
+        except asyncio.CancelledError:
+            if not self._task.cancelled():
+                raise
+
     def _answer(self, answer: Answer, detail: bool) -> None:
         self.set_header("X-Model-Digest", answer.model)
         if answer.recipe:
             self.set_header("X-Recipe-Digest", answer.recipe)
         more = {"labels": answer.labels, "model": answer.model, "recipe": answer.recipe} if detail else {}
         self.answer({"array": answer.array, **more})
+
+
+class PredictionHandler(PredictingHandler):
+    """POST /prediction, signed."""
+
+    async def post(self) -> None:
+        """Verify, decode, answer."""
+        body = self.take_body()
+        # A thread costs more than it saves, if the event loop does not wait for long.
+        question = (
+            parse(self.services.keys, body)
+            if len(body) < _AT_ONCE_BYTES
+            else await self.in_thread(parse, self.services.keys, body)
+        )
+        await self.ask(question.sha256, question.song, question.csv, question.detail)
+
+
+class SongHandler(PredictingHandler):
+    """POST /models/<sha256>/predict, with a token: the body is the song."""
+
+    async def post(self, sha256: str) -> None:
+        """Answer with labels and digests."""
+        await self.ask(parse_sha256(sha256), self.take_body(), None, detail=True)
 
 
 def parse(keys: Keys, body: bytes) -> Question:

@@ -16,7 +16,7 @@ from spectrogram_predictor.handlers.models import (
 )
 from spectrogram_predictor.handlers.openapi import OpenApiHandler
 from spectrogram_predictor.handlers.policy import Access, Body, Operation, Route, Schema
-from spectrogram_predictor.handlers.prediction import PredictionHandler
+from spectrogram_predictor.handlers.prediction import PredictionHandler, SongHandler
 from spectrogram_predictor.handlers.resumable import CreationHandler, PartialHandler
 from spectrogram_predictor.handlers.service import LivezHandler, ReadyzHandler, TestHandler
 from spectrogram_predictor.handlers.uploads import SignedUploadHandler, UploadHandler
@@ -39,6 +39,8 @@ _MODEL_FILES = Body(
     "multipart/form-data", {"type": "object", "properties": {"model": {"type": "string", "format": "binary"}}}
 )
 
+_SONG = Body("audio/*", {"type": "string", "format": "binary"})
+_ANSWER = _object(array={"type": "array"}, labels={"type": "array"}, model=_SHA256, recipe={})
 _BYTES = Body("application/offset+octet-stream", {"type": "string", "format": "binary"})
 _TUS_OPTIONS = Operation("Which version and extensions of tus?", Access.OPEN, {})
 _SIGNED_UPLOAD = {
@@ -89,6 +91,11 @@ API: Sequence[Route] = (
         {"GET": Operation("List the models", Access.TOKEN, _object(models={"type": "array", "items": _STATE}))},
     ),
     Route("/models/{sha256}", ModelHandler, {"GET": Operation("Look at one model", Access.TOKEN, _STATE)}),
+    Route(
+        "/models/{sha256}/predict",
+        SongHandler,
+        {"POST": Operation("Ask a model about a song, sent as it is", Access.TOKEN, _ANSWER, _SONG)},
+    ),
 )
 UPLOAD: Sequence[Route] = (
     *SHARED,

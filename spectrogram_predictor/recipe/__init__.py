@@ -76,6 +76,10 @@ class Recipe(Document):
         """Yield what does not go together."""
         yield from self._faults_of_windows()
         yield from self._faults_of_amounts()
+        first = {label: number for number, label in reversed(list(enumerate(self.labels)))}
+        for number, label in enumerate(self.labels):
+            if first[label] < number:
+                yield f"labels[{number}]", f"must be another than labels[{first[label]}]"
         names = [given.name for given in self.model_inputs]
         for number, given in enumerate(self.model_inputs):
             if given.name is not None and given.name in names[:number]:

@@ -129,7 +129,16 @@ def picture(y: audio.Waveform, height: int | None = None, width: int | None = No
     Unprocessable
         The waveform is shorter than one window, or silent: there is no range to scale to grey levels.
     """
-    S = spectra.decibels(spectra.mel(y, hop_length=HOP_LENGTH, dtype=np.float32))
+    return draw(spectrogram(y), height, width)
+
+
+def spectrogram(y: audio.Waveform) -> spectra.Spectrogram:
+    """Compute the mel spectrogram in decibels [shape=(N_MELS, t)] that is drawn."""
+    return spectra.decibels(spectra.mel(y, hop_length=HOP_LENGTH, dtype=np.float32))
+
+
+def draw(S: spectra.Spectrogram, height: int | None = None, width: int | None = None) -> pictures.Picture:
+    """Draw a spectrogram; see `picture`."""
     low, high = S.min(), S.max()
     if low == high:
         raise Unprocessable("the song is silent: its spectrogram has no range")

@@ -254,7 +254,7 @@ class Picture(Spectral):
     invert: bool = False
     canvas: ImageCanvas | MeshCanvas | None = None
     mode: Literal["L", "RGB"] = "L"
-    crop: Annotated[tuple[int, int, int, int], Length(4, 4)] | None = None
+    crop: tuple[int, int, int, int] | None = None
     height: Pixels | None = None
     width: Pixels | None = None
     resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bicubic"

@@ -1,11 +1,10 @@
-"""Spectra of a waveform as librosa makes them by default: pure functions of NumPy and SciPy's transforms.
+"""Spectra of a waveform as librosa makes them by default: pure functions of NumPy and SciPy.
 
 Names and shapes are librosa's: ``S`` [shape=(1 + N_FFT // 2, t)] is a magnitude spectrogram, stored frame by frame
 (Fortran order). What librosa computes in double precision is computed in double precision, the rest is float32.
 Long songs are worked on in blocks of frames, so that of all that is large only ``S`` grows with the song.
 
-librosa itself is not used: it loads for longer than all else here together, and numba compiles for ten seconds and
-more in every process that finds no cache.
+librosa itself is not called: numba compiles for ten seconds and more in every process that finds no cache.
 """
 
 import functools
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.fft
+import scipy.signal
 from numpy.typing import DTypeLike, NDArray
 
 from spectrogram_predictor import budget
@@ -64,8 +64,8 @@ def pad(y: Waveform, pad_mode: PadMode) -> Waveform:
 
 @functools.cache
 def hann(size: int = N_FFT) -> NDArray[np.float64]:
-    """Return the Hann window, one period long."""
-    window: NDArray[np.float64] = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, size + 1)[:-1])
+    """Return the Hann window."""
+    window: NDArray[np.float64] = scipy.signal.get_window("hann", size)
     return window
 
 

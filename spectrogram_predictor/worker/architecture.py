@@ -14,6 +14,7 @@ from spectrogram_predictor.worker import catalog
 from spectrogram_predictor.worker.compatibility import called, code, foreign, uses
 
 MAX_BYTES = 4 * 2**20
+MAX_ITEMS = 250_000
 MAX_DEPTH = 120
 """Most lists and mappings in each other; a model in a model takes four or five."""
 
@@ -45,6 +46,8 @@ def parse(text: bytes) -> Any:
     """
     if len(text) > MAX_BYTES:
         raise UnsupportedMedia(f"the model's configuration has {len(text)} bytes; the most is {MAX_BYTES}")
+    if sum(text.count(mark) for mark in (b",", b"[", b"{")) > MAX_ITEMS:
+        raise UnsupportedMedia(f"the model's configuration has more than {MAX_ITEMS} items")
     try:
         return json.loads(text.decode(), object_pairs_hook=_mapping)
     except RecursionError as error:
@@ -70,7 +73,8 @@ def check(model: Any, *, allow_custom: bool = False) -> None:
     UnsupportedMedia
         It names what is not accepted; the message says which layer.
     """
-    if not isinstance(model, Mapping) or model.get("class_name") not in catalog.MODELS:
+    name = model.get("class_name") if isinstance(model, Mapping) else None
+    if not isinstance(name, str) or name not in catalog.MODELS:
         raise UnsupportedMedia(_no_model(model))
     _Walk(allow_custom).check(model)
 
@@ -104,7 +108,7 @@ class _Walk:
                 _check_text(key, value, owner)
             elif isinstance(value, int) and abs(value) > MAX_NUMBER:
                 raise UnsupportedMedia(
-                    f"{_of(owner)} has {key[:80]}={str(value)[:30]}, which is too large a number"
+                    f"{called(owner)} has {key[:80]}={str(value)[:30]}, which is too large a number"
                 )
 
     def _check_mapping(
@@ -135,7 +139,7 @@ class _Walk:
             shared, said = part["shared_object_id"], (part["class_name"], part.get("config"))
             if not isinstance(shared, int) or self._shared.setdefault(shared, said) != said:
                 raise UnsupportedMedia(
-                    f"{_of(owner)} shares an object with another, and each says something else of it"
+                    f"{called(owner)} shares an object with another, and each says something else of it"
                 )
 
 
@@ -143,7 +147,7 @@ def _check_class(part: Mapping[str, Any], owner: Mapping[str, Any], idle: bool) 
     """Check what Keras would make an object of."""
     name, module, registered = part["class_name"], part.get("module"), part.get("registered_name")
     if not isinstance(name, str) or not isinstance(module, str | None) or not isinstance(registered, str | None):
-        raise UnsupportedMedia(f"{_of(owner)} has a class whose name is no text")
+        raise UnsupportedMedia(f"{called(owner)} has a class whose name is no text")
     if name in _DATA:
         return
     if name in ("__numpy__", "__tensor__"):
@@ -160,14 +164,14 @@ def _check_class(part: Mapping[str, Any], owner: Mapping[str, Any], idle: bool) 
         raise UnsupportedMedia(_foreign(part, owner))
     elif registered not in (None, name) and not idle:
         raise UnsupportedMedia(
-            f"{_of(part)} is registered as {registered[:80]!r}, which Keras would take in its place"
+            f"{called(part)} is registered as {registered[:80]!r}, which Keras would take in its place"
         )
 
 
 def _check_function(part: Mapping[str, Any], owner: Mapping[str, Any], idle: bool) -> None:
     name, module, registered = part.get("config"), part.get("module"), part.get("registered_name")
     if not isinstance(name, str):
-        raise UnsupportedMedia(f"{_of(owner)} has a function whose name is no text")
+        raise UnsupportedMedia(f"{called(owner)} has a function whose name is no text")
     known = catalog.FUNCTIONS.get(module or "builtins", frozenset())
     if idle and _is_somebody_s_own(module):
         return
@@ -177,8 +181,9 @@ def _check_function(part: Mapping[str, Any], owner: Mapping[str, Any], idle: boo
 
 def _check_numbers(part: Mapping[str, Any], owner: Mapping[str, Any]) -> None:
     config = part.get("config")
-    if not isinstance(config, Mapping) or config.get("dtype") not in _NUMBERS:
-        raise UnsupportedMedia(f"{_of(owner)} has an array that does not hold numbers")
+    dtype = config.get("dtype") if isinstance(config, Mapping) else None
+    if not isinstance(dtype, str) or dtype not in _NUMBERS:
+        raise UnsupportedMedia(f"{called(owner)} has an array that does not hold numbers")
 
 
 def _check_activation(config: Mapping[str, Any], owner: Mapping[str, Any]) -> None:
@@ -191,13 +196,15 @@ def _check_activation(config: Mapping[str, Any], owner: Mapping[str, Any]) -> No
 
 def _check_text(key: str, text: str, owner: Mapping[str, Any]) -> None:
     if len(text) > MAX_TEXT:
-        raise UnsupportedMedia(f"{_of(owner)} has a text of {len(text)} characters as {key[:80]}")
+        raise UnsupportedMedia(f"{called(owner)} has a text of {len(text)} characters as {key[:80]}")
     if _PATH.search(text) or (key in _FILES and text):
-        raise UnsupportedMedia(f"{_of(owner)} has {key[:80]}={text[:80]!r}, which looks like a path or an address")
+        raise UnsupportedMedia(
+            f"{called(owner)} has {key[:80]}={text[:80]!r}, which looks like a path or an address"
+        )
     if text in _FUNCTIONS and key != "name":
         raise UnsupportedMedia(uses(owner, text))
     if _CONTROL.search(text):
-        raise UnsupportedMedia(f"{_of(owner)} has {key[:80]}={text[:80]!r}, which has control characters")
+        raise UnsupportedMedia(f"{called(owner)} has {key[:80]}={text[:80]!r}, which has control characters")
 
 
 def _is_accepted(
@@ -219,25 +226,22 @@ def _why_refused(name: str, part: Mapping[str, Any], owner: Mapping[str, Any]) -
         return code(owner)
     if name == "Lambda":
         return code(part)
-    return f"{_of(part)} {catalog.REFUSED[name]}: the server serves models without"
+    return f"{called(part)} {catalog.REFUSED[name]}: the server serves models without"
 
 
 def _foreign(part: Mapping[str, Any], owner: Mapping[str, Any]) -> str:
-    module = part.get("module")
+    name, module = part["class_name"], part.get("module")
+    named = part is owner or (isinstance(part.get("config"), Mapping) and "name" in part["config"])
     if isinstance(module, str) and module.partition(".")[0] == "keras":
-        return f"{_of(owner)} uses {module[:80]}.{part['class_name'][:80]}, which is not accepted in a model"
-    named = isinstance(part.get("config"), Mapping) and "name" in part["config"]
-    return foreign(part) if named or part is owner else uses(owner, part["class_name"])
+        full = f"{module}.{name}"[:120]
+        return f"{called(part if named else owner)} needs {full!r}, which the server does not accept"
+    return foreign(part) if named else uses(owner, name)
 
 
 def _no_model(model: Any) -> str:
     if isinstance(model, Mapping) and isinstance(model.get("class_name"), str):
         return foreign(model) if isinstance(model.get("config"), Mapping) else "the model has no configuration"
     return "not a Keras model: its configuration is not that of a model"
-
-
-def _of(part: Mapping[str, Any]) -> str:
-    return called(part) if isinstance(part.get("class_name"), str) else "the model"
 
 
 def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

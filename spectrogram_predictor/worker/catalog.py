@@ -119,7 +119,7 @@ BROADCASTING_OPERATIONS = _names(
 )
 REDUCING_OPERATIONS = _names(
     """
-    All Amax Amin Any Argmax Argmin Average CountNonzero Logsumexp Max Mean Median Min Norm Prod Ptp Quantile
+    All Amax Amin Any Argmax Argmin Average CountNonzero Logsumexp Max Mean Median Min Norm Prod Ptp
     Std Sum Var
     """
 )

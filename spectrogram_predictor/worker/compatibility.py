@@ -109,13 +109,17 @@ def code(part: Part) -> str:
 
 def called(part: Part) -> str:
     """Return what a part of a model is called: the layer's name and class."""
-    class_name = part["class_name"].rpartition(">")[2][:_SHOWN]
+    class_name = part.get("class_name")
+    if not isinstance(class_name, str):
+        return "the model"
+    class_name = class_name.rpartition(">")[2][:_SHOWN]
     name = _name(part)
     return f"the layer {_short(name)} of class {class_name}" if name else f"the model's class {class_name}"
 
 
 def _name(part: Part) -> str | None:
-    name = part["config"].get("name") if isinstance(part["config"], dict) else None
+    config = part.get("config")
+    name = config.get("name") if isinstance(config, dict) else None
     return name if isinstance(name, str) else None
 
 

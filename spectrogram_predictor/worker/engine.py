@@ -8,7 +8,8 @@ import hashlib
 import logging
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from spectrogram_predictor.errors import (
 )
 from spectrogram_predictor.recipe import Recipe, default
 from spectrogram_predictor.registry import Registration, Terms
-from spectrogram_predictor.worker import models
+from spectrogram_predictor.worker import models, warmth
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ MAX_GOLDEN_S = 20.0
 """Most of a processor's time that the goldens of a model may take to be promoted: they delay its every load."""
 
 _UNFIT = (BadRequest, TooLarge, Unprocessable, UnsupportedMedia)
+
+_FILE_SHARE = 3
+_IN_USE_S = 60.0
 
 MAX_BATCH = 64
 """Most windows of a song that a model is called on at a time."""
@@ -47,8 +51,10 @@ class _Served:
     """A loaded model, and the terms under which it has proved itself."""
 
     model: models.Model
-    terms: bytes = b""
+    file_bytes: int
+    terms: Terms | None = None
     recipe: Recipe | None = None
+    used: float = field(default_factory=time.monotonic)
 
 
 class _Failed(Unavailable):
@@ -56,6 +62,7 @@ class _Failed(Unavailable):
 
 
 _cached_models = 1
+_memory_bytes = 2**31
 _models: dict[str, _Served] = {}
 """By digest, the least recently used one first."""
 
@@ -63,7 +70,7 @@ _withdrawn: dict[str, tuple[bytes, str]] = {}
 """By digest, those out of service: under which registration, and why."""
 
 
-def start(threads: int, cached_models: int) -> None:
+def start(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Set up this process.
 
     Parameters
@@ -72,13 +79,40 @@ def start(threads: int, cached_models: int) -> None:
         TensorFlow's threads for one operation.
     cached_models : int > 0
         Models that stay loaded; the least recently used one leaves.
+    memory_bytes : int > 0
+        What this process should take at most: the files of the models that stay loaded are a third of that, or
+        there is only one.
+
+    Returns
+    -------
+    held : callable
+        Returns the `Terms.name` of what is loaded and has proved itself.
     """
-    global _cached_models
-    _cached_models = cached_models
+    global _cached_models, _memory_bytes
+    _cached_models, _memory_bytes = cached_models, memory_bytes
     models.configure(threads)
+    warmth.warm_libraries()
     # The 400,000 objects of the libraries stay: without them, a collection takes 8 ms in place of 230.
     gc.collect()
     gc.freeze()
+    return _held
+
+
+def hold(path: Path, sha256: str, format: str, terms: Terms) -> None:  # noqa: A002
+    """Load a model that may be asked about soon, if there is room; those that are asked about now go first.
+
+    Raises
+    ------
+    OutOfService
+        It does not answer its goldens as it must.
+    """
+
+    if sha256 in _models or warmth.patiently(_make_room, path, _IN_USE_S):
+        warmth.patiently(_proven, path, sha256, format, terms)
+
+
+def _held() -> list[str]:
+    return [served.terms.name for served in _models.values() if served.terms]
 
 
 def inspect(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
@@ -96,10 +130,7 @@ def inspect(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any
     ModelNotFound, Unavailable
         It cannot be read now, or a golden fails in a way that nobody foresaw.
     """
-    try:
-        return _describe(path, sha256, format, terms)
-    finally:
-        gc.collect()
+    return warmth.patiently(_describe, path, sha256, format, terms)
 
 
 def predict(path: Path, sha256: str, format: str, terms: Terms, song: bytes, csv: bytes | None) -> list[Any]:  # noqa: A002
@@ -143,12 +174,24 @@ def _answer(model: models.Model, recipe: Recipe | None, song: bytes, csv: bytes 
 
 
 def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
-    model = _load(path, sha256, format, terms)
-    with budget.limited(
-        MAX_GOLDEN_S, f"the goldens take longer than {MAX_GOLDEN_S:g} s: send fewer, or shorter songs"
-    ):
-        _prove(model, sha256, terms)
-    return {"format": format, "inputs": model.inputs, "outputs": model.outputs}
+    served, keep = _models.pop(sha256, None), True
+    if served is None:
+        keep = _make_room(_verified(path, sha256), _IN_USE_S)
+        served = _load(path, sha256, format, terms)
+    try:
+        with budget.limited(
+            MAX_GOLDEN_S, f"the goldens take longer than {MAX_GOLDEN_S:g} s: send fewer, or shorter songs"
+        ):
+            served.recipe = _prove(served.model, sha256, terms)
+        served.terms = terms
+        if keep:
+            # It is going to be asked.
+            _models[sha256] = served
+            _withdrawn.pop(sha256, None)
+        return {"format": format, "inputs": served.model.inputs, "outputs": served.model.outputs}
+    finally:
+        del served
+        _clean_up()
 
 
 def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # noqa: A002
@@ -156,15 +199,19 @@ def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # n
     under, message = _withdrawn.get(sha256, (b"", ""))
     if under == terms.registration:
         raise OutOfService(message)
-    served = _models.pop(sha256, None) or _Served(_load_in_place_of_others(path, sha256, format, terms))
+    served = _models.pop(sha256, None)
+    if served is None:
+        _make_room(_verified(path, sha256))
+        served = _load(path, sha256, format, terms)
+    served.used = time.monotonic()
     # Kept before it has proved itself: what it needs for that may be away now.
     _models[sha256] = served
-    if served.terms != terms.registration:
+    if served.terms is None or served.terms.registration != terms.registration:
         try:
             served.recipe = _prove(served.model, sha256, terms)
         except (Unprocessable, _Failed) as error:
             raise _withdraw(sha256, terms, error.message) from error
-        served.terms = terms.registration
+        served.terms = terms
         _withdrawn.pop(sha256, None)
     return served
 
@@ -205,21 +252,38 @@ def _prove(model: models.Model, sha256: str, terms: Terms) -> Recipe | None:
     return recipe
 
 
-def _load_in_place_of_others(path: Path, sha256: str, format: str, terms: Terms) -> models.Model:  # noqa: A002
+def _load(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # noqa: A002
     began = time.monotonic()
-    while len(_models) >= _cached_models:
-        del _models[next(iter(_models))]
-    # A Keras model is full of cycles: its weights would stay until Python next looks, after hundreds of loads.
-    gc.collect()
-    model = _load(path, sha256, format, terms)
-    logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
-    return model
-
-
-def _load(path: Path, sha256: str, format: str, terms: Terms) -> models.Model:  # noqa: A002
     # At every load: what was promoted before there was this gate, or under another, has not been through it.
     allow_custom = Registration.from_json(terms.registration, sha256).allow_custom
-    return models.load(_verified(path, sha256), format, allow_custom=allow_custom)
+    model = models.load(path, format, allow_custom=allow_custom)
+    warmth.warm_model(model)
+    logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
+    return _Served(model, path.stat().st_size)
+
+
+def _make_room(path: Path, unused_s: float = 0.0) -> bool:
+    """Let models go that were not asked for so long, until there is room for another; tell whether there is."""
+    try:
+        most_bytes = _memory_bytes // _FILE_SHARE - path.stat().st_size
+    except FileNotFoundError as error:
+        raise ModelNotFound("the model's file is gone") from error
+    while _models and (
+        len(_models) >= _cached_models or sum(served.file_bytes for served in _models.values()) > most_bytes
+    ):
+        oldest = next(iter(_models))
+        if time.monotonic() - _models[oldest].used < unused_s:
+            return False
+        del _models[oldest]
+    _clean_up()
+    return True
+
+
+def _clean_up() -> None:
+    """Give back the memory of models that went."""
+    # A Keras model is full of cycles: its weights would stay until Python next looks, after hundreds of loads.
+    gc.collect()
+    warmth.give_memory_back()
 
 
 def _content(terms: Terms, sha256: str) -> bytes:

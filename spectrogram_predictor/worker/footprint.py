@@ -19,7 +19,7 @@ MAX_CALLS = 3_000
 OPEN = 256
 """What stands for a size that the model leaves open; what a song makes of it is bounded elsewhere."""
 
-_FAULTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError)
+_FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Part = Mapping[str, Any]
 _Reference = tuple[str, int, int]
@@ -64,7 +64,7 @@ def measure(model: Part) -> Footprint:
         The size of one of its layers cannot be told.
     """
     try:
-        ran = _Run().call(model, _built_for(model))
+        ran = _Run().call(model, [])
     except _FAULTS as error:
         raise Unprocessable(f"the model's layers cannot be followed: {_said(error)}") from error
     return Footprint(ran.weights, ran.peak)
@@ -77,24 +77,33 @@ class _Run:
         self._calls = 0
 
     def call(self, part: Part, given: list[Shape | None]) -> _Ran:
-        """Return what comes of calling a layer, or a model."""
+        """Return what comes of calling a layer, or a model; with nothing given, of building it."""
+        ran = self._called(part, given)
+        for shapes in _built_for(part):
+            # It may be built for something else than it is called with.
+            if not _known(given) or [one[1:] for one in shapes] != [one[1:] for one in given if one]:
+                built = self._called(part, [*shapes])
+                outputs = ran.outputs or built.outputs
+                ran = _Ran(outputs, max(ran.weights, built.weights), max(ran.peak, built.peak))
+        return ran
+
+    def _called(self, part: Part, given: list[Shape | None]) -> _Ran:
         self._calls += 1
         if self._calls > MAX_CALLS:
             raise Unprocessable(f"the model calls its layers more than {MAX_CALLS} times")
-        name = part["class_name"]
-        if name in ("Sequential", "Functional", "Model", "Pipeline"):
-            return (
-                self._sequential(part, given) if "input_layers" not in part["config"] else self._graph(part, given)
-            )
         try:
-            built = self._layer(part, _built_for(part))
-            ran = self._layer(part, given)
+            if part["class_name"] in ("Functional", "Model"):
+                return _Graph(self, part).run(given)
+            if part["class_name"] in ("Sequential", "Pipeline"):
+                return self._one_by_one(part["config"]["layers"], given)
+            return self._layer(part, given)
         except _FAULTS as error:
             raise Unprocessable(f"{called(part)} is of a size that cannot be told: {_said(error)}") from error
-        return _Ran(ran.outputs, max(ran.weights, built.weights), max(ran.peak, built.peak))
 
     def _layer(self, part: Part, given: list[Any]) -> _Ran:
         name, config = part["class_name"], part["config"]
+        if not given:
+            return _Ran([], 0, 0)
         if name == "Lambda" or not _known(given):
             return _Ran([None], 0, 0)
         if name == "InputLayer":
@@ -108,11 +117,7 @@ class _Run:
         made = rule(config, given)
         return _Ran(list(made.outputs), *_checked(made, given))
 
-    def _sequential(self, part: Part, given: list[Shape | None]) -> _Ran:
-        config = part["config"]
-        inner = config["layers"] if isinstance(config, Mapping) else config
-        if isinstance(config, Mapping) and not _known(given):
-            given = [*_shapes(config.get("build_input_shape"))] or given
+    def _one_by_one(self, inner: list[Part], given: list[Shape | None]) -> _Ran:
         weights = peak = 0
         if inner and (stated := _stated_input(inner[0], given[0] if given else None)):
             # Files of Keras 2 say it of other layers too, and mean nothing by it.
@@ -121,9 +126,6 @@ class _Run:
             ran = self.call(layer, given)
             given, weights, peak = ran.outputs, weights + ran.weights, max(peak, ran.peak)
         return _Ran(given, weights, peak)
-
-    def _graph(self, part: Part, given: list[Shape | None]) -> _Ran:
-        return _Graph(self, part).run(given)
 
     def _each_step(self, config: Config, given: list[Any]) -> _Ran:
         batch, steps, *rest = given[0]
@@ -135,9 +137,10 @@ class _Run:
         forward = self.call(config["layer"], given)
         backward = self.call(config.get("backward_layer") or config["layer"], given)
         first, *states = forward.outputs
-        if config.get("merge_mode", "concat") == "concat" and first:
-            first = (*first[:-1], 2 * first[-1])
-        outputs = [first] if config.get("merge_mode", "concat") else [first, first]
+        mode, other = config.get("merge_mode", "concat"), backward.outputs[0]
+        if mode == "concat" and first and other:
+            first = (*first[:-1], first[-1] + other[-1])
+        outputs = [first] if mode else [first, other]
         return _Ran([*outputs, *states, *states], forward.weights + backward.weights, forward.peak + backward.peak)
 
     def _wrapped(self, config: Config, given: list[Any]) -> _Ran:
@@ -152,11 +155,12 @@ class _Run:
             raise ValueError(f"{steps} steps are unrolled")
         ran = self.call(config["cell"], [(batch, *rest)])
         state = ran.outputs[0]
-        outputs = [None] if state is None else layers.sequence(config, batch, steps, state[1:], 2)
+        states = 2 * len(config["cell"]["config"].get("cells", [0]))
+        outputs = [None] if state is None else layers.sequence(config, batch, steps, state[1:], states)
         return _Ran(list(outputs), ran.weights, ran.peak + sum(size(one) for one in outputs if one))
 
     def _stacked_cells(self, config: Config, given: list[Any]) -> _Ran:
-        return self._sequential({"config": config["cells"]}, given)
+        return self._one_by_one(config["cells"], given)
 
 
 _WRAPPERS = {
@@ -203,9 +207,9 @@ class _Graph:
             nodes = [_node(layer, node) for node in layer.get("inbound_nodes") or []]
             if layer["class_name"] == "InputLayer":
                 self._made[name] = [[_stated_input(layer, taken.get(name))]]
-            elif "input_layers" in layer["config"] or not nodes:
+            elif layer["class_name"] in ("Functional", "Model") or not nodes:
                 # A functional model has its own inputs' outputs as its first; what is not called may be built.
-                self._keep(name, self._run.call(layer, _built_for(layer)))
+                self._keep(name, self._run.call(layer, []))
             waiting += [(name, node) for node in nodes]
         if len(waiting) > MAX_CALLS:
             raise Unprocessable(f"the model calls its layers more than {MAX_CALLS} times")
@@ -261,9 +265,8 @@ class _Graph:
 
     def _shape(self, reference: _Reference) -> Shape | None:
         name, call, index = reference
-        if not self._is_made(reference) or index >= len(self._made[name][call]):
-            return None
-        return self._made[name][call][index]
+        outputs = self._made[name][call]
+        return outputs[index] if outputs != [None] else None
 
 
 def _graph_name(layer: Part) -> str:
@@ -320,8 +323,9 @@ def _references(value: Any) -> list[_Reference]:
 
 def _checked(made: Made, given: list[Shape]) -> tuple[int, int]:
     """Return the weights and the numbers held in one call, having looked that none is below zero."""
-    sizes = [size(shape) for shape in (*given, *made.outputs)]
-    if min([made.weights, made.scratch, *sizes, *(n for shape in made.outputs for n in shape)]) < 0:
+    shapes = [*given, *made.outputs]
+    sizes = [size(shape) for shape in shapes]
+    if min([made.weights, made.scratch, *(n for shape in shapes for n in shape)]) < 0:
         raise ValueError("a size below zero")
     return made.weights, sum(sizes) + made.scratch
 
@@ -330,28 +334,40 @@ def _known(shapes: list[Shape | None]) -> bool:
     return bool(shapes) and None not in shapes
 
 
-def _built_for(part: Part) -> list[Shape | None]:
-    """Return the shapes that Keras builds a layer for before it is called; empty if it does not."""
+def _built_for(part: Part) -> list[list[Shape]]:
+    """Return the shapes that Keras builds a layer for before it is called, if it does."""
+    found = []
     built = part.get("build_config")
-    if not isinstance(built, Mapping):
-        return []
-    given = built.get("input_shape") or list((built.get("shapes_dict") or {}).values())
-    return [*_shapes(given)]
+    if isinstance(built, Mapping):
+        found = [built.get("input_shape"), list((built.get("shapes_dict") or {}).values())]
+    if isinstance(part["config"], Mapping):
+        found.append(part["config"].get("build_input_shape"))
+    return [shapes for one in found if (shapes := _shapes(one))]
 
 
 def _stated_input(layer: Part, given: Shape | None) -> Shape | None:
     """Return the shape that a layer says it takes, its open sizes filled in from what it is given."""
-    config = layer["config"]
-    if not isinstance(config, Mapping):
-        return None
-    stated = config.get("batch_shape") or config.get("batch_input_shape")
-    if not stated and config.get("input_shape"):
-        stated = [None, *config["input_shape"]]
+    stated = _stated(layer)
     if not stated:
+        if layer["class_name"] == "InputLayer" and given is None:
+            raise ValueError("an input without a shape")
         return given if layer["class_name"] == "InputLayer" else None
     if given is None or len(given) != len(stated):
         return _shape(stated)
-    return tuple(n if known is None else int(known) for n, known in zip(given, stated, strict=True))
+    filled = [n if known is None else int(known) for n, known in zip(given, stated, strict=True)]
+    return (max(1, filled[0]), *filled[1:])
+
+
+def _stated(layer: Part) -> list[int | None]:
+    config = layer["config"]
+    inner = [config[key] for key in ("input_shape", "shape") if config.get(key)]
+    if layer["class_name"] not in ("Embedding", "ReversibleEmbedding") and config.get("input_dim"):
+        inner.append([config["input_dim"]])
+    whole = [config[key] for key in ("batch_shape", "batch_input_shape") if config.get(key)]
+    found = [*map(list, whole), *([config.get("batch_size"), *one] for one in inner)]
+    if any(one[1:] != found[0][1:] for one in found):
+        raise ValueError("two shapes of its input")
+    return found[0] if found else []
 
 
 def _said(error: Exception) -> str:
@@ -371,4 +387,5 @@ def _shapes(value: Any) -> list[Shape]:
 
 def _shape(value: Any) -> Shape:
     first, *rest = value
-    return (1 if first is None else int(first), *(OPEN if n is None else int(n) for n in rest))
+    # Whatever the file says of the batch: there is at least one window.
+    return (max(1, int(first or 1)), *(OPEN if n is None else int(n) for n in rest))

@@ -10,8 +10,8 @@ from typing import Any
 from spectrogram_predictor.errors import Unprocessable, UnsupportedMedia
 from spectrogram_predictor.worker import architecture, archive, footprint, hdf5
 
-MAX_PEAK = 2**28
-"""Most numbers that a model may hold at a time for one window of a song, beside its weights: a GiB in single."""
+MAX_PEAK = 2**26
+"""Most numbers that a model may hold at a time for one window of a song, beside its weights: 256 MiB in single."""
 
 SPARE_WEIGHTS = 2**20
 """Weights that a model may have beyond twice the numbers in its file: what is not kept, or counted too high."""

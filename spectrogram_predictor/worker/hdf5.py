@@ -18,7 +18,12 @@ from spectrogram_predictor.errors import UnsupportedMedia
 
 MAX_OBJECTS = 50_000
 MAX_DEPTH = 64
-MAX_ATTRIBUTES = 100_000
+MAX_ATTRIBUTES = 1_000
+"""Of one group or dataset."""
+
+MAX_CHUNKS = 50_000
+"""Of one dataset."""
+
 MAX_ATTRIBUTE_BYTES = 2**28
 """Most that an attribute may take in memory."""
 
@@ -87,7 +92,6 @@ class _Survey:
         self._longest = longest
         self._seen: set[int] = set()
         self._stored = 0
-        self._attributes = 0
         self.numbers = 0
 
     def visit(self, file: Any) -> None:
@@ -127,9 +131,8 @@ class _Survey:
 
     def _check_attributes(self, name: str, thing: Any) -> None:
         count = h5a.get_num_attrs(thing)
-        self._attributes += count
-        if self._attributes > MAX_ATTRIBUTES:
-            raise UnsupportedMedia(f"the HDF5 file has more than {MAX_ATTRIBUTES} attributes")
+        if count > MAX_ATTRIBUTES:
+            raise UnsupportedMedia(f"{name[:80]} of the HDF5 file has more than {MAX_ATTRIBUTES} attributes")
         for index in range(count):
             attribute = h5a.open(thing, index=index)
             said = (
@@ -187,9 +190,13 @@ def _check_chunks(said: str, dataset: Any, plist: Any, declared: int, stored: in
     expands = h5z.FILTER_DEFLATE in filters
     if declared > (MAX_EXPANSION if expands else 1) * stored + _SLACK_BYTES:
         raise UnsupportedMedia(_too_large(said, declared, stored))
-    if expands:
-        for index in range(dataset.get_num_chunks()):
-            _check_chunk(said, dataset, dataset.get_chunk_info(index), filters, chunk)
+    infos: list[Any] = []
+    if expands and dataset.get_num_chunks() <= MAX_CHUNKS:
+        dataset.chunk_iter(infos.append)
+    elif expands:
+        raise UnsupportedMedia(f"{said} has more than {MAX_CHUNKS} chunks")
+    for info in infos:
+        _check_chunk(said, dataset, info, filters, chunk)
 
 
 def _check_chunk(said: str, dataset: Any, info: Any, filters: list[int], size: int) -> None:

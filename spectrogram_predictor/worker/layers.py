@@ -60,9 +60,10 @@ def einsum_dense(config: Config, shapes: list[Shape]) -> Made:
 
 def embedding(config: Config, shapes: list[Shape]) -> Made:
     rows, columns = int(config["input_dim"]), int(config["output_dim"])
-    # Tied or not: one that can be reversed may have a second matrix.
-    factor = 2 if "tie_weights" in config else 1
-    return Made([(*shapes[0], columns)], factor * rows * columns + adapted(config, rows, columns))
+    if "tie_weights" not in config:
+        return Made([(*shapes[0], columns)], rows * columns + adapted(config, rows, columns))
+    # One that can be reversed may have a second matrix, and be called the other way.
+    return Made([(*shapes[0], columns)], 2 * rows * columns, size(shapes[0]) * rows)
 
 
 def convolution(config: Config, shapes: list[Shape]) -> Made:
@@ -108,9 +109,8 @@ def separable(config: Config, shapes: list[Shape]) -> Made:
 
 def pooling(config: Config, shapes: list[Shape]) -> Made:
     sizes, channels, together = spatial(config, shapes[0])
-    # Keras 1 and 2 wrote pool_length and stride for one axis.
-    settings = {"pool_size": config.get("pool_length", 2), **config}
-    strides = settings.get("strides") or settings.get("stride") or settings["pool_size"]
+    settings = {"pool_size": 2, **config}
+    strides = settings.get("strides") or settings["pool_size"]
     return Made([together(windowed(sizes, settings, "pool_size", strides), channels)])
 
 
@@ -229,8 +229,8 @@ def attention(config: Config, shapes: list[Shape]) -> Made:
     query, value = shapes[0], shapes[1]
     scores = query[0] * query[1] * value[1]
     additive = "dropout" in config and "score_mode" not in config
-    outputs = [(*query[:-1], value[-1])]
-    return Made(outputs, query[-1], scores * (query[-1] if additive else 1))
+    outputs = [(*query[:-1], value[-1]), (query[0], query[1], value[1])]
+    return Made(outputs, query[-1], scores * query[-1] if additive else 0)
 
 
 def multi_head_attention(config: Config, shapes: list[Shape]) -> Made:
@@ -245,7 +245,8 @@ def multi_head_attention(config: Config, shapes: list[Shape]) -> Made:
     inner = heads * (2 * width + depth)
     weights = heads * width * (query[-1] + key[-1]) + heads * depth * (value[-1] + made) + inner + made
     steps = size(query[:-1]), size(value[1:-1])
-    return Made([(*query[:-1], *map(int, last))], weights, heads * steps[0] * steps[1] + inner * sum(steps))
+    scores = (query[0], heads, steps[0], steps[1])
+    return Made([(*query[:-1], *map(int, last)), scores], weights, inner * sum(steps))
 
 
 def mel_spectrogram(config: Config, shapes: list[Shape]) -> Made:

@@ -18,6 +18,8 @@ def rule_of(class_name: str) -> Rule | None:
 
 def constant(value: Any) -> Shape | None:
     """Return the shape of numbers that a file holds among the arguments of a call; None if they are no numbers."""
+    if isinstance(value, Mapping) and value.get("class_name") in ("__numpy__", "__tensor__"):
+        value = value["config"]["value"]
     shape: list[int] = []
     while isinstance(value, list) and value:
         shape.append(len(value))

@@ -1,0 +1,172 @@
+"""What others notice of an upload at full speed, and an upload of a crowd that wants nothing.
+
+So that the load generator does not simply take the processors away, it has the last one only, at the lowest
+priority (`nice`). The client whose predictions are timed has the same one at the usual priority: nobody keeps it
+from asking. The server has all of them.
+"""
+
+import base64
+import http.client
+import multiprocessing
+import os
+import random
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import itsdangerous
+import numpy as np
+import soundfile
+
+from benchmarks import servers, upload
+from benchmarks.table import Row
+from spectrogram_predictor.client import Client
+
+CROWD = 500
+GIGABIT = 125e6
+
+_spawn = multiprocessing.get_context("spawn")
+
+
+def predictions(folder: Path, certs: Path, count: int, rounds: int) -> list[Row]:
+    """Compare the p99 of small predictions during uploads with that of an idle server, in turn."""
+    quiet: list[float] = []
+    busy: dict[float, list[float]] = {GIGABIT: [], float("inf"): []}
+    with servers.ours(folder, certs, prediction__workers=1) as server:
+        body = _publish(server, folder, certs)
+        ask(server.urls[0], body, count)
+        for _ in range(rounds):
+            for pace, found in busy.items():
+                quiet.append(ask(server.urls[0], body, count))
+                with _uploading(server, pace):
+                    found.append(ask(server.urls[0], body, count))
+                _sweep(server.urls[0])
+    idle = statistics.median(quiet)
+    return [
+        Row(
+            f"p99 of small predictions during an upload {'at 1 Gbit/s' if pace == GIGABIT else 'unpaced'} [ms]",
+            f"{1000 * statistics.median(found):.1f}",
+            f"idle: {1000 * idle:.1f}",
+            statistics.median(found) / idle,
+            "at most 1.5",
+        )
+        for pace, found in busy.items()
+    ]
+
+
+def crowd(folder: Path, certs: Path, size: int, rounds: int) -> Row:
+    """Compare an upload's speed beside idle and dripping connections with its speed alone, in turn."""
+    alone, beside = [], []
+    settings = {"server__max_connections_per_client": 0, "uploads__max_concurrent_per_client": 0}
+    with servers.ours(folder, certs, prediction__workers=1, **settings) as server:
+        for _ in range(rounds):
+            alone.append(size / upload.MIB / upload.send(server.urls[1], size))
+            with _crowded(server.urls[1]):
+                beside.append(size / upload.MIB / upload.send(server.urls[1], size))
+            _sweep(server.urls[0])
+    us, them = statistics.median(beside), statistics.median(alone)
+    name = f"an upload beside {CROWD} connections that are idle or drip [MiB/s]"
+    return Row(name, f"{us:.0f}", f"alone: {them:.0f}", us / them, "at least 0.8")
+
+
+def ask(url: str, body: str, count: int) -> float:
+    """Ask so many times, one after the other, from a process of its own; return the p99 in seconds."""
+    with _spawn.Pool(1) as pool:
+        return float(np.percentile(pool.apply(_ask, (url, body, count)), 99))
+
+
+def _ask(url: str, body: str, count: int) -> list[float]:
+    os.sched_setaffinity(0, _last_processor())
+    address = urlsplit(url)
+    context = ssl._create_unverified_context()
+    connection = http.client.HTTPSConnection(address.hostname or "", address.port, context=context)
+    found = []
+    for _ in range(count):
+        began = time.monotonic()
+        connection.request("POST", "/prediction", body)
+        answer = connection.getresponse()
+        answer.read()
+        found.append(time.monotonic() - began)
+        assert answer.status == 200
+    return found
+
+
+@contextmanager
+def _uploading(server: servers.Process, pace: float) -> Iterator[None]:
+    ended = _spawn.Event()
+    process = _spawn.Process(target=_upload_on, args=(server.urls, pace, ended))
+    process.start()
+    time.sleep(1)
+    yield
+    ended.set()
+    process.join()
+
+
+def _upload_on(urls: list[str], pace: float, ended: Event) -> None:
+    os.sched_setaffinity(0, _last_processor())
+    os.nice(19)
+    while not ended.is_set():
+        upload.send_here(urls[1], 256 * upload.MIB, pace=pace)
+
+
+@contextmanager
+def _crowded(url: str) -> Iterator[None]:
+    ready, ended = _spawn.Event(), _spawn.Event()
+    process = _spawn.Process(target=_drip, args=(url, ready, ended))
+    process.start()
+    ready.wait()
+    yield
+    ended.set()
+    process.join()
+
+
+def _drip(url: str, ready: Event, ended: Event) -> None:
+    """Hold connections, half of them silent; the others send a byte of a request's head each second."""
+    address = urlsplit(url)
+    context = ssl._create_unverified_context()
+    with ExitStack() as stack:
+        connections = []
+        for number in range(CROWD):
+            connection = socket.create_connection((address.hostname, address.port))
+            if number % 4:
+                connection = context.wrap_socket(connection)
+            connections.append(stack.enter_context(connection))
+        for connection in connections[1::2]:
+            connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+        ready.set()
+        while not ended.wait(1):
+            for connection in connections[1::2]:
+                connection.sendall(b"x")
+
+
+def _publish(server: servers.Process, folder: Path, certs: Path) -> str:
+    """Publish a model that takes no time; return the question about a short song."""
+    model, song = folder / "small.keras", folder / "small.wav"
+    subprocess.run([sys.executable, "-m", "benchmarks.model", model, "small"], check=True, capture_output=True)
+    rng = random.Random(0)
+    soundfile.write(song, [rng.uniform(-0.1, 0.1) for _ in range(22050)], 22050)
+    with Client(*server.urls, servers.TOKEN, verify=certs / "server.crt") as client:
+        digest = client.publish(model)["hash"]
+    fields = {"model_hash": digest, "ext": "wav", "data": base64.b64encode(song.read_bytes()).decode()}
+    return itsdangerous.Serializer(servers.TOKEN).dumps(fields)
+
+
+def _sweep(url: str) -> None:
+    address = urlsplit(url)
+    context = ssl._create_unverified_context()
+    connection = http.client.HTTPSConnection(address.hostname or "", address.port, context=context)
+    connection.request("GET", "/hashmodels")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def _last_processor() -> set[int]:
+    return {max(os.sched_getaffinity(0))}

@@ -1,0 +1,166 @@
+"""Calls that wait, and which worker takes which.
+
+A call about a model goes to a worker that holds it: has it loaded. If none does, a free one loads it. Of several
+workers, one always stays free of loading: while a model of half a gigabyte is loaded, others are answered. What
+one worker holds, another loads as well once calls have waited for as long as loading takes.
+"""
+
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(eq=False)
+class Call:
+    """What is to be done, by whom, and who waits for it.
+
+    Parameters
+    ----------
+    future : Future
+        Of the result.
+    message : list
+        For the worker; empty once nobody waits.
+    model : str or None
+        What it is about.
+    loads : bool
+        It takes as long as loading a model, even if the model is held.
+    only : int or None
+        Number of the seat that must take it.
+    refused_by : set of int
+        Process ids of workers that are out of service for it.
+    """
+
+    future: Future[Any]
+    message: list[Any]
+    model: str | None = None
+    loads: bool = False
+    only: int | None = None
+    refused_by: set[int] = field(default_factory=set)
+    since: float = field(default_factory=time.monotonic)
+
+    def may_go_to(self, seat: "Seat") -> bool:
+        """Whether a seat's worker could take it, now or later."""
+        return seat.pid is not None and self.only in (None, seat.number) and seat.pid not in self.refused_by
+
+
+@dataclass(eq=False)
+class Seat:
+    """A worker's place.
+
+    Attributes
+    ----------
+    pid : int or None
+        Of the process that takes calls here, if there is one.
+    held : tuple of str
+        Models that it has loaded.
+    call : Call or None
+        What it has been given.
+    loading : bool
+        For that it must load a model, or do something that takes as long.
+    """
+
+    number: int
+    pid: int | None = None
+    held: tuple[str, ...] = ()
+    call: Call | None = None
+    loading: bool = False
+    began: float = 0.0
+    given: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+
+class Backlog:
+    """Calls in the order in which they came, and seats.
+
+    Any thread may put; each seat belongs to one thread, which takes.
+
+    Parameters
+    ----------
+    seats : int > 0
+        How many.
+    """
+
+    def __init__(self, seats: int) -> None:
+        self.seats = [Seat(number) for number in range(seats)]
+        self._calls: list[Call] = []
+        self._lock = threading.Lock()
+        self._load_s = 0.0
+
+    def put(self, call: Call) -> None:
+        """Add a call."""
+        with self._lock:
+            self._calls.append(call)
+            self._give()
+
+    def sit(self, seat: Seat, pid: int | None, held: tuple[str, ...] = ()) -> None:
+        """Say which process takes calls at a seat from now on, or that none does; what it was given goes back."""
+        with self._lock:
+            if seat.call:
+                self._calls.insert(0, seat.call)
+            seat.pid, seat.held, seat.call, seat.loading = pid, held, None, False
+            self._give()
+
+    def take(self, seat: Seat, timeout_s: float) -> Call | None:
+        """Wait for the next call of a seat; None if there is none yet."""
+        if not seat.given.acquire(timeout=timeout_s):
+            with self._lock:
+                self._give()
+        return seat.call
+
+    def done(self, seat: Seat, held: tuple[str, ...]) -> None:
+        """Say that a seat's call is over, and what its worker holds now."""
+        with self._lock:
+            if seat.loading:
+                self._load_s = time.monotonic() - seat.began
+            seat.held, seat.call, seat.loading = held, None, False
+            self._give()
+
+    def wake(self) -> None:
+        """Let everybody look up who waits for a call."""
+        for seat in self.seats:
+            seat.given.release()
+
+    def clear(self) -> list[Call]:
+        """Forget the calls that nobody has taken; return them."""
+        with self._lock:
+            calls, self._calls = self._calls, []
+            return calls
+
+    def _give(self) -> None:
+        """Give every call to the seat that is best for it, unless it is better off waiting."""
+        waiting = []
+        for call in self._calls:
+            if call.future.cancelled():
+                continue
+            seat = self._best(call)
+            if seat is None:
+                waiting.append(call)
+                continue
+            seat.call, seat.loading, seat.began = call, _must_load(call, seat), time.monotonic()
+            seat.given.release()
+        self._calls = waiting
+
+    def _best(self, call: Call) -> Seat | None:
+        able = [seat for seat in self.seats if call.may_go_to(seat)]
+        idle = [seat for seat in able if seat.call is None]
+        at_once = next((seat for seat in idle if not _must_load(call, seat)), None)
+        if at_once or not idle or self._soon_held(call, able):
+            return at_once
+        working = [seat for seat in self.seats if seat.pid is not None]
+        if sum(seat.loading for seat in working) >= max(1, len(working) - 1):
+            return None
+        return min(idle, key=lambda seat: (call.model not in seat.held, len(seat.held)))
+
+    def _soon_held(self, call: Call, able: list[Seat]) -> bool:
+        """Tell whether it is better to wait for a worker that holds the model, or is about to."""
+        if call.loads or call.only is not None:
+            return False
+        if any(seat.loading and seat.call and seat.call.model == call.model for seat in able):
+            return True
+        held = any(call.model in seat.held for seat in able)
+        return held and time.monotonic() - call.since < self._load_s
+
+
+def _must_load(call: Call, seat: Seat) -> bool:
+    return call.loads or (call.model is not None and call.model not in seat.held)

@@ -1,0 +1,84 @@
+"""What is slow the first time is done before anybody waits for it, and what can wait does not press."""
+
+import ctypes
+import ctypes.util
+import io
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import numpy as np
+import soundfile
+
+from spectrogram_predictor.recipe import default
+from spectrogram_predictor.sound.audio import SR
+from spectrogram_predictor.worker.models import Model
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_NICE = 5
+_ANY = 128
+"""Size of a model's axis that takes any."""
+
+_SHAPES = [(2,), (64, 64, 1)]
+_CSV = b"a,b\n1,2\n"
+
+
+def warm_libraries() -> None:
+    """Make inputs of a sound, of each of the two kinds of decoder: filters, plans and codecs are found once."""
+    noise = np.random.default_rng(0).standard_normal(2 * SR).astype(np.float32) / 10
+    for container, sr in (("WAV", SR), ("MP3", 2 * SR)):
+        song = io.BytesIO()
+        soundfile.write(song, noise, sr, format=container)
+        default.inputs(_SHAPES, song.getvalue(), _CSV)
+
+
+def warm_model(model: Model) -> None:
+    """Call a model once, on zeros: the first call builds its graph."""
+    try:
+        model([np.zeros((1, *(size or _ANY for size in shape)), np.float32) for shape in model.shapes])
+    except Exception as error:
+        # Whoever asks will be told, if it is not only about zeros.
+        logger.debug("the model cannot be called on zeros: %r", error)
+
+
+def patiently(function: Callable[..., T], *args: Any) -> T:
+    """Call a function in a thread that gives way to all others of this machine."""
+    result: Future[T] = Future()
+
+    def call() -> None:
+        if sys.platform == "linux":
+            # 0 is this thread.
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+        try:
+            result.set_result(function(*args))
+        except BaseException as error:
+            result.set_exception(error)
+
+    thread = threading.Thread(target=call, name="patient")
+    thread.start()
+    thread.join()
+    return result.result()
+
+
+def give_memory_back() -> None:
+    """Let the system have what was freed: the allocator keeps it, for models that may never come again."""
+    if _malloc_trim:
+        _malloc_trim(0)
+
+
+def _find_malloc_trim() -> Any:
+    """Return glibc's; others have none, and need none."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return None
+
+
+_malloc_trim = _find_malloc_trim()

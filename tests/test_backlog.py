@@ -1,0 +1,140 @@
+"""Which worker takes which call: decided without processes."""
+
+import time
+from concurrent.futures import Future
+
+import pytest
+
+from spectrogram_predictor.backlog import Backlog, Call, Seat
+
+
+def call(model: str | None = None, **fields: object) -> Call:
+    return Call(Future(), [b"call"], model, **fields)  # type: ignore[arg-type]
+
+
+def backlog(*held: str) -> Backlog:
+    """Seats that are all taken, by workers that hold these models: one letter each."""
+    made = Backlog(len(held))
+    for seat, models in zip(made.seats, held, strict=True):
+        made.sit(seat, 100 + seat.number, tuple(models))
+    return made
+
+
+def given(backlog: Backlog) -> list[Call | None]:
+    return [seat.call for seat in backlog.seats]
+
+
+def test_calls_come_in_their_order() -> None:
+    """One a seat at a time, the next when that is done."""
+    line = backlog("")
+    first, second = call(), call()
+    line.put(first)
+    line.put(second)
+    assert line.take(line.seats[0], 1) is first
+    line.done(line.seats[0], ())
+    assert line.take(line.seats[0], 1) is second
+    line.done(line.seats[0], ())
+    assert line.take(line.seats[0], 0.001) is None
+
+
+def test_a_call_goes_to_whoever_holds_its_model() -> None:
+    """Wherever that sits."""
+    line = backlog("a", "b")
+    about_b, about_a = call("b"), call("a")
+    line.put(about_b)
+    line.put(about_a)
+    assert given(line) == [about_a, about_b]
+
+
+def test_a_call_waits_for_whoever_holds_its_model() -> None:
+    """Unless that takes longer than loading it took: then another loads it too."""
+    line = backlog("", "")
+    line.put(call("a"))
+    time.sleep(0.1)
+    line.done(line.seats[0], ("a",))
+    for _ in range(2):
+        line.put(call("a"))
+    assert given(line)[1] is None
+    assert line.take(line.seats[1], 0.15) is not None
+
+
+def test_one_worker_is_free_of_loading() -> None:
+    """Others' models, and trials, wait for each other; what is held does not wait."""
+    line = backlog("a", "a")
+    loading, trial, about_a = call("b"), call("c", loads=True), call("a")
+    for one in (loading, trial, about_a):
+        line.put(one)
+    assert given(line) == [loading, about_a]
+    line.done(line.seats[1], ("a",))
+    assert given(line) == [loading, None]
+    line.done(line.seats[0], ("a", "b"))
+    assert trial in given(line)
+
+
+def test_a_model_that_is_being_loaded_is_waited_for() -> None:
+    """By all who ask for it: it is not loaded a second time at once."""
+    line = backlog("", "", "")
+    first, second = call("a"), call("a")
+    line.put(first)
+    line.put(second)
+    assert given(line) == [first, None, None]
+    line.done(line.seats[0], ("a",))
+    assert given(line) == [second, None, None]
+
+
+def test_a_lone_worker_loads() -> None:
+    """Also one that is alone because the others are not up."""
+    line = backlog("a", "")
+    line.sit(line.seats[1], None)
+    about_b = call("b")
+    line.put(about_b)
+    assert given(line) == [about_b, None]
+
+
+def test_a_call_for_one_seat_waits_for_it() -> None:
+    """Although another holds its model and is idle."""
+    line = backlog("a", "")
+    one = call("a", only=1)
+    line.put(one)
+    assert given(line) == [None, one]
+
+
+def test_a_refused_call_goes_to_another_worker() -> None:
+    """Not to the process that refused, whatever it holds."""
+    line = backlog("a", "")
+    one = call("a", refused_by={100})
+    line.put(one)
+    assert given(line) == [None, one]
+
+
+@pytest.mark.parametrize("pid", [None, 200])
+def test_what_a_worker_was_given_goes_back_when_it_leaves(pid: int | None) -> None:
+    """To the front, and to the next one who sits there if there is one."""
+    line = backlog("a")
+    first, second = call("a"), call("a")
+    line.put(first)
+    line.put(second)
+    line.sit(line.seats[0], pid, ("a",))
+    assert given(line) == [first if pid else None]
+    assert line.clear() == ([second] if pid else [first, second])
+
+
+def test_cancelled_calls_are_not_given() -> None:
+    """Whoever waits behind them is."""
+    line = backlog("")
+    first, cancelled, last = call(), call(), call()
+    for one in (first, cancelled, last):
+        line.put(one)
+    assert cancelled.future.cancel()
+    line.done(line.seats[0], ())
+    assert given(line) == [last]
+
+
+def test_whoever_waits_can_be_woken() -> None:
+    """To see that the pool is closing."""
+    line = backlog("")
+    line.wake()
+    began = time.monotonic()
+    assert line.take(line.seats[0], 60) is None
+    assert time.monotonic() - began < 30
+    assert isinstance(line.seats[0], Seat)

@@ -1,0 +1,172 @@
+"""What gets through: every model that is one. What does not is in the zoo."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from spectrogram_predictor.errors import UnsupportedMedia
+from spectrogram_predictor.worker import architecture, catalog, gate, models
+from tests.zoo import making
+from tests.zoo.making import ENDINGS, Dialect, with_config, with_hdf5
+
+# Keras warns of what old files say.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.mark.material
+def test_the_public_models_get_through(material: Path) -> None:
+    """Sixteen of ten authors, Keras 2.1 to 3.14, and three of two inputs."""
+    paths = [*(material / "models").iterdir(), *material.glob("gtzan_*.h5"), *material.glob("gtzan_*.keras")]
+    assert len(paths) == 19
+    for path in paths:
+        gate.check(path, path.suffix.removeprefix("."))
+
+
+def checked(tmp_path: Path, data: bytes, ending: str) -> None:
+    path = tmp_path / f"model.{ending}"
+    path.write_bytes(data)
+    gate.check(path, ending)
+    models.load(path, ending)
+
+
+def compiled(loss: Any, metrics: Any = None) -> Any:
+    import keras
+
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3, "softmax")])
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 9)), loss, metrics=metrics)
+    model.fit(np.zeros((2, 4)), np.zeros((2, 3)), verbose=0)
+    return model
+
+
+def own_loss(expected: Any, answered: Any) -> Any:
+    return (expected - answered) ** 2
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_model_that_was_trained_gets_through(tmp_path: Path, ending: str) -> None:
+    """With losses and metrics as objects, as names, and of the notebook's own: those are not loaded."""
+    import keras
+
+    objects = compiled(keras.losses.CategoricalCrossentropy(), [keras.metrics.AUC(), "accuracy"])
+    for model in (objects, compiled("mse", ["mae"]), compiled(own_loss)):
+        checked(tmp_path, making.saved(model, ending), ending)
+
+
+def test_a_model_that_was_trained_with_code_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """It would not run; but it is there."""
+    path = tmp_path / "model.keras"
+    path.write_bytes(making.saved(compiled(lambda expected, answered: (expected - answered) ** 2), "keras"))
+    with pytest.raises(UnsupportedMedia, match="trained with holds Python code: save the model without it"):
+        gate.check(path, "keras")
+
+
+def nested(depth: int) -> Any:
+    import keras
+
+    layers = keras.layers
+    part: Any = layers.Dense(4)
+    for _ in range(depth):
+        part = keras.Sequential([layers.Input((4,)), part])
+    return keras.Sequential([layers.Input((4,)), part])
+
+
+def half(policy: str) -> Any:
+    import keras
+
+    return keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3, dtype=policy)])
+
+
+def regularized() -> Any:
+    import keras
+
+    layer = keras.layers.Dense(
+        3,
+        activation=keras.layers.LeakyReLU(),
+        kernel_regularizer=keras.regularizers.L1L2(0.1, 0.1),
+        kernel_constraint=keras.constraints.MaxNorm(2),
+        kernel_initializer=keras.initializers.Constant(np.ones((4, 3)).tolist()),
+    )
+    return keras.Sequential([keras.layers.Input((4,)), layer])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
+    "make",
+    [lambda: nested(15), lambda: half("mixed_float16"), lambda: half("bfloat16"), regularized],
+    ids=["deep", "float16", "bfloat16", "regularized"],
+)
+def test_what_is_unusual_gets_through(tmp_path: Path, ending: str, make: Callable[[], Any]) -> None:
+    """Deep, in other precisions, with objects in layers."""
+    path = tmp_path / f"model.{ending}"
+    path.write_bytes(making.saved(make(), ending))
+    gate.check(path, ending)
+
+
+def test_a_quantized_model_gets_through(tmp_path: Path) -> None:
+    """Its weights are whole numbers, and of more kinds."""
+    model = nested(0)
+    model.quantize("int8")
+    checked(tmp_path, making.saved(model, "keras"), "keras")
+
+
+def packed(file: h5py.File) -> None:
+    names: list[str] = []
+    file.visit(lambda name: names.append(name) if name.endswith("/kernel") else None)
+    (name,) = names
+    kernel = file[name][()]
+    del file[name]
+    file.create_dataset(name, data=kernel, chunks=(2, 3), compression="gzip", shuffle=True, fletcher32=True)
+
+
+def test_weights_that_are_packed_get_through(tmp_path: Path) -> None:
+    """As some tools write them again."""
+    checked(tmp_path, with_hdf5("h5", packed), "h5")
+
+
+def test_a_lambda_is_all_that_is_allowed(tmp_path: Path) -> None:
+    """What is in it is not looked at; what stands beside it is."""
+    for ending in ENDINGS:
+        dialect = Dialect(ending)
+        code = dialect.layer("Lambda", function={"class_name": "__lambda__", "config": {"value": ["4w=="]}})
+        path = tmp_path / f"model.{ending}"
+        path.write_bytes(with_config(ending, dialect.deep(code, 2, 4)))
+        gate.check(path, ending, allow_custom=True)
+        beside = dialect.sequential(dialect.input(4), code, dialect.layer("TFSMLayer", "other", filepath="x"))
+        path.write_bytes(with_config(ending, beside))
+        with pytest.raises(UnsupportedMedia, match="the layer 'other' of class TFSMLayer runs a program"):
+            gate.check(path, ending, allow_custom=True)
+
+
+def test_nothing_is_accepted_that_keras_looks_up_elsewhere() -> None:
+    """A class is one of the module that the file says, and no module is accepted as a whole."""
+    for module in ("keras.utils", "keras.saving", "keras.config", "keras.datasets", "keras.src.saving.saving_lib"):
+        assert module not in catalog.CLASSES
+        assert module not in catalog.FUNCTIONS
+    elsewhere = {"class_name": "Dense", "module": "keras.utils"}
+    with pytest.raises(UnsupportedMedia, match=r"'keras\.utils\.Dense'"):
+        architecture.check({"class_name": "Sequential", "config": {"layers": [elsewhere]}})
+
+
+@pytest.mark.parametrize("text", ["dense/kernel", "C:", "file:x", "~root", "a\\b", "..", "http://x"])
+def test_a_text_that_is_a_path_is_refused(text: str) -> None:
+    """Wherever it stands, keys included."""
+    for config in ({"name": "m", "layers": [], "odd": [text]}, {"name": "m", "layers": [], text: 1}):
+        with pytest.raises(UnsupportedMedia, match="looks like a path"):
+            architecture.check({"class_name": "Sequential", "config": config})
+
+
+@pytest.mark.parametrize("text", ["kernel:0", "...a,ab->...b", "tf.math.add", "Custom>Adam", "lstm_1", "-"])
+def test_a_text_that_is_none_is_none(text: str) -> None:
+    """Names, equations."""
+    architecture.check({"class_name": "Sequential", "config": {"name": "m", "layers": [], "odd": [text]}})
+
+
+def test_numbers_in_json_are_read_as_keras_reads_them() -> None:
+    """Without end, and none."""
+    text = json.dumps({"class_name": "Sequential", "config": {"name": "m", "layers": [], "odd": [float("nan")]}})
+    architecture.check(architecture.parse(text.encode()))
