@@ -1,56 +1,99 @@
-"""Answers that were given before, by everything that they depend on: the song, its features, the model's terms."""
+"""What comes back from a worker: held to its form before anybody uses it.
 
-import hashlib
+A model file may have taken the worker over. Then its numbers may be any, but they are numbers, and there is a
+bound to how many.
+"""
+
+import math
 from typing import Any
 
-_MOST_NUMBERS = 10_000
+import orjson
+
+MAX_VALUES = 2**22
+MAX_LISTS = 2**18
+MAX_DEPTH = 32
+"""As numpy's."""
+
+_MAX_TENSORS = 1000
+_MAX_HELD = 10_000
+_MAX_NAME = 1000
+_MAX_SIZE = 2**62
+_FORMS = ({"result", "held"}, {"error", "message", "held"}, {"bug", "held"})
+_NUMBERS = {float, int, bool}
+_TENSOR = {"name", "shape", "dtype"}
 
 
-class Answers:
-    """Keep the latest answers.
+def parse(data: bytes) -> dict[str, Any]:
+    """Read a message from a worker.
 
-    Parameters
-    ----------
-    most : int >= 0
-        How many; the one that was asked for least recently goes. 0 keeps none, and hashes nothing.
+    Returns
+    -------
+    answer : dict
+        ``held``, a list of texts, and ``result``; or ``error`` and ``message``, texts; or ``bug``, a text.
+
+    Raises
+    ------
+    ValueError
+        It is none of these, or would take much more memory than its bytes.
     """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: dict[str, list[Any]] = {}
-
-    def name(self, terms: str, song: bytes, csv: bytes | None) -> str | None:
-        """Return what an answer is kept under, or None if none is.
-
-        Parameters
-        ----------
-        terms : str
-            Names the model and all that it is served under: see `registry.Terms`.
-        song : bytes
-            The song's file.
-        csv : bytes or None
-            Its row of features.
-        """
-        if not self._most:
-            return None
-        parts = [hashlib.sha256(part).hexdigest() for part in (song, csv) if part is not None]
-        return " ".join([terms, *parts])
-
-    def get(self, name: str | None) -> list[Any] | None:
-        """Return the answer of that name, if it is here."""
-        if name is None or (array := self._kept.pop(name, None)) is None:
-            return None
-        self._kept[name] = array
-        return array
-
-    def put(self, name: str | None, array: list[Any]) -> None:
-        """Keep an answer, if it is not very large."""
-        if name is None or _count(array) > _MOST_NUMBERS:
-            return
-        while len(self._kept) >= self._most:
-            del self._kept[next(iter(self._kept))]
-        self._kept[name] = array
+    if data.count(b",") > MAX_VALUES or data.count(b"[") + data.count(b"{") > MAX_LISTS:
+        raise ValueError("a worker's answer has too many parts")
+    answer = orjson.loads(data)
+    if not isinstance(answer, dict) or set(answer) not in _FORMS:
+        raise ValueError("a worker's answer is none")
+    held = answer["held"]
+    if not isinstance(held, list) or not all(map(_is_name, held)) or len(held) > _MAX_HELD:
+        raise ValueError("a worker holds what is no model")
+    texts = [answer[key] for key in ("error", "message", "bug") if key in answer]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a worker's error is not a text")
+    return answer
 
 
-def _count(array: Any) -> int:
-    return sum(map(_count, array)) if isinstance(array, list) else 1
+def check_array(value: Any, depth: int = 1) -> None:
+    """Check that a prediction is a list, or lists of lists, of finite numbers.
+
+    Raises
+    ------
+    ValueError
+        It is not.
+    """
+    if not isinstance(value, list) or depth > MAX_DEPTH:
+        raise ValueError("a prediction is not an array")
+    kinds = set(map(type, value))
+    if kinds == {list}:
+        for item in value:
+            check_array(item, depth + 1)
+    elif not kinds <= _NUMBERS or not all(map(math.isfinite, value)):
+        raise ValueError("a prediction has parts that are no numbers")
+
+
+def check_description(value: Any, format: str) -> None:  # noqa: A002
+    """Check that what was said of a model has the form that `engine.inspect` gives it.
+
+    Raises
+    ------
+    ValueError
+        It has not.
+    """
+    if not isinstance(value, dict) or set(value) != {"format", "inputs", "outputs"} or value["format"] != format:
+        raise ValueError("a model's description has other keys")
+    for tensors in (value["inputs"], value["outputs"]):
+        if not isinstance(tensors, list) or len(tensors) > _MAX_TENSORS or not all(map(_is_tensor, tensors)):
+            raise ValueError("a model's description has no list of tensors")
+
+
+def _is_tensor(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == _TENSOR
+        and _is_name(value["name"])
+        and _is_name(value["dtype"])
+        and isinstance(value["shape"], list)
+        and len(value["shape"]) <= MAX_DEPTH
+        and all(size is None or (type(size) is int and 0 <= size <= _MAX_SIZE) for size in value["shape"])
+    )
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _MAX_NAME

@@ -105,6 +105,9 @@ class PredictionSettings:
     worker_memory_bytes: int = _option(
         2 * 2**30, "a worker that has grown to more is replaced once another is ready", minimum=2**29
     )
+    memory_limit_bytes: int = _option(
+        0, "private memory that no worker gets more of; 0 for half of the machine's", minimum=0
+    )
 
 
 @dataclass(frozen=True)

@@ -322,6 +322,7 @@ class Append:
                 raise OffsetMismatch(f"the upload is at {expected}, not at {offset}")
             self._skipped = self.offset - offset
             if partial and not self.done:
+                logger.info("upload %s goes on at %d of %d bytes", self.upload_id, self.offset, self.info.length)
                 self._prefix = self._partials.prefix(self.upload_id)
                 self._prefix.begin(self._partials.lanes.lane(), partial)
 

@@ -5,6 +5,8 @@ import functools
 import hashlib
 import io
 import logging
+import os
+import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,6 +171,19 @@ def build_model(kinds: list[str], features: int = 58) -> Any:
 def sha256(data: bytes | Path) -> str:
     """Return the digest of bytes or of a file."""
     return hashlib.sha256(data if isinstance(data, bytes) else data.read_bytes()).hexdigest()
+
+
+def padded(model: Path, target: Path, size: int = 1) -> Path:
+    """Make another model file of one in HDF5: with so many bytes more in it, which no layer has a use for."""
+    import h5py
+
+    shutil.copyfile(model, target)
+    with h5py.File(target, "a") as file:
+        dataset = file.create_dataset("padding", (size,), "uint8")
+        step = 2**24
+        for start in range(0, size, step):
+            dataset[start : start + step] = np.frombuffer(os.urandom(min(step, size - start)), np.uint8)
+    return target
 
 
 def csv_row(values: list[Any] | None = None, index: bool = True) -> bytes:

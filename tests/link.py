@@ -30,6 +30,10 @@ class Link:
         more comes through, in either direction, until the client gives up.
     bytes_per_s : float
         The bandwidth, in the direction of the server; 0 for no limit.
+    piece_bytes : int
+        The largest piece that is passed on.
+    others : list of str
+        After each break the next of them becomes the target, and the target the last of them.
     latency_s : float
         Added to each piece in the direction of the server.
     sent : int
@@ -43,6 +47,8 @@ class Link:
     cuts: list[tuple[int, str]] = field(default_factory=list)
     bytes_per_s: float = 0.0
     latency_s: float = 0.0
+    piece_bytes: int = 2**16
+    others: list[str] = field(default_factory=list)
     sent: int = 0
     connections: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -58,6 +64,8 @@ class Link:
             before, self.sent = self.sent, self.sent + count
             if self.cuts and self.sent >= self.cuts[0][0]:
                 at, kind = self.cuts.pop(0)
+                self.others.append(self.target)
+                self.target = self.others.pop(0)
                 return max(at - before, 0), kind
             return count, ""
 
@@ -115,7 +123,7 @@ def _serve(state: Link, client: socket.socket) -> None:
 
 def _forth(state: Link, client: socket.socket, server: socket.socket) -> str:
     """Pass on what the client sends; return how the link broke."""
-    while data := client.recv(_CHUNK):
+    while data := client.recv(state.piece_bytes):
         count, kind = state.take(len(data))
         if state.latency_s:
             time.sleep(state.latency_s)

@@ -1,65 +1,61 @@
-"""Answers that were given before."""
+"""The form of what comes back from a worker; that others are refused by a real pool, `test_box` shows."""
 
-import os
-import signal
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
-from spectrogram_predictor.answers import Answers
-from tests.conftest import wav
-from tests.live import Live
+import pytest
 
+from spectrogram_predictor import answers
 
-def test_an_answer_belongs_to_all_that_it_depends_on() -> None:
-    """The song, the features or their absence, the model and its terms."""
-    answers = Answers(10)
-    questions = [("a", b"song", None), ("b", b"song", None), ("a", b"other", None), ("a", b"song", b"")]
-    questions.append(("a", b"song", b"row"))
-    for number, question in enumerate(questions):
-        assert answers.get(answers.name(*question)) is None
-        answers.put(answers.name(*question), [[float(number)]])
-    assert [answers.get(answers.name(*question)) for question in questions] == [[[float(n)]] for n in range(5)]
+TENSOR = {"name": "x", "shape": [None, 3], "dtype": "float32"}
+DESCRIPTION = {"format": "h5", "inputs": [TENSOR, TENSOR], "outputs": [TENSOR]}
 
 
-def test_the_answer_that_was_asked_for_least_recently_goes() -> None:
-    """As many stay as there may."""
-    answers = Answers(2)
-    first, second, third = (answers.name("a", song, None) for song in (b"1", b"2", b"3"))
-    answers.put(first, [1.0])
-    answers.put(second, [2.0])
-    assert answers.get(first) == [1.0]
-    answers.put(third, [3.0])
-    assert [answers.get(name) for name in (first, second, third)] == [[1.0], None, [3.0]]
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else 1.0
 
 
-def test_a_very_large_answer_is_not_kept() -> None:
-    """What is kept stays small."""
-    answers = Answers(1)
-    name = answers.name("a", b"song", None)
-    answers.put(name, [[0.0] * 10_001])
-    assert answers.get(name) is None
+@pytest.mark.parametrize("value", [[], [[0.5, 1]], [[[True]], [[2.5]]], [[1e300, -0.0]], nested(32)])
+def test_arrays_pass(value: Any) -> None:
+    """Whatever numpy makes lists of."""
+    answers.check_array(value)
 
 
-def test_nothing_is_kept_by_default() -> None:
-    """Nor hashed."""
-    answers = Answers(0)
-    assert answers.name("a", b"song", None) is None
-    answers.put(None, [1.0])
-    assert answers.get(None) is None
+@pytest.mark.parametrize(
+    "value",
+    [None, 1.0, "x", {}, [None], [["0.5"]], [[1.0], 2.0], [float("nan")], [[float("inf")]], [{}], nested(33)],
+    ids=repr,
+)
+def test_no_other_value_is_a_prediction(value: Any) -> None:
+    """Texts, nulls, objects, numbers that are none, and lists of both kinds."""
+    with pytest.raises(ValueError, match="a prediction"):
+        answers.check_array(value)
 
 
-def test_a_kept_answer_takes_no_worker(make_live: Callable[..., Live], picture_model: Path) -> None:
-    """The same song has the same answer at once; under other terms it is computed again."""
-    live = make_live(prediction__cached_answers=10, prediction__workers=1)
-    song = wav(60.0)
-    with live.client() as client:
-        digest = client.publish(picture_model)["hash"]
-        first = client.predict(song, digest)
-        (worker,) = live.worker_pids()
-        os.kill(worker, signal.SIGSTOP)
-        try:
-            assert client.predict(song, digest) == first
-        finally:
-            os.kill(worker, signal.SIGCONT)
-        client.register(picture_model, labels=["a", "b", "c"])
-        assert client.predict(song, digest, detail=True)["labels"] == ["a", "b", "c"]
+def test_a_description_passes() -> None:
+    """As the engine gives it."""
+    answers.check_description(DESCRIPTION, "h5")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "keras"},
+        {"format": ["h5"]},
+        {"more": 1},
+        {"inputs": None},
+        {"inputs": [None]},
+        {"outputs": [TENSOR] * 1001},
+        {"inputs": [{**TENSOR, "name": 1}]},
+        {"inputs": [{**TENSOR, "name": "x" * 1001}]},
+        {"inputs": [{**TENSOR, "shape": [1.5]}]},
+        {"inputs": [{**TENSOR, "shape": [True]}]},
+        {"inputs": [{**TENSOR, "shape": [-1]}]},
+        {"inputs": [{**TENSOR, "shape": [1] * 33}]},
+        {"inputs": [{**TENSOR, "more": 1}]},
+    ],
+    ids=lambda changes: repr(changes)[:40],
+)
+def test_no_other_description_passes(changes: dict[str, Any]) -> None:
+    """Keys, types, lengths and sizes are those of a model."""
+    with pytest.raises(ValueError, match="description"):
+        answers.check_description({**DESCRIPTION, **changes}, "h5")

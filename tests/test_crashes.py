@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import b64, csv_row, sha256
+from tests.conftest import b64, csv_row, padded, sha256
 from tests.live import Live, wait_until
 
 
@@ -45,7 +45,11 @@ def test_a_kill_between_any_two_steps_loses_nothing(
 
 
 def test_a_kill_at_any_moment_loses_nothing(
-    make_live: Callable[..., Live], two_input_model: Path, song: bytes, say: Callable[[str], None]
+    make_live: Callable[..., Live],
+    two_input_model: Path,
+    song: bytes,
+    tmp_path: Path,
+    say: Callable[[str], None],
 ) -> None:
     """However far the clients are: what was acknowledged is promoted by the next server, nothing else is left."""
     moments = random.Random(4)
@@ -78,8 +82,8 @@ def test_a_kill_at_any_moment_loses_nothing(
 
     killed_at = []
     for number in range(4):
-        # What follows an HDF5 file's end is not looked at, and makes another file of it.
-        kill_somewhere(serve(), two_input_model.read_bytes() + bytes([number]))
+        model = padded(two_input_model, tmp_path / f"{number}.h5")
+        kill_somewhere(serve(), model.read_bytes())
         killed_at.append(steps[-1])
     live = serve()
     wait_until(lambda: {f"models/{digest}.h5" for digest in owed} <= set(live.files("models")))

@@ -3,6 +3,7 @@
 Small by default. With LONG_UPLOADS=1 in the environment: 1 GiB, 50 cuts, 10 kills.
 """
 
+import contextlib
 import os
 import random
 import shutil
@@ -17,7 +18,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import sha256
+from spectrogram_predictor.client import Client as OurClient
+from tests.backends.s3 import S3Server
+from tests.conftest import TOKEN, padded, sha256
 from tests.link import Link, link
 from tests.live import Live, wait_until
 from tests.tus import bearer
@@ -28,6 +31,7 @@ SIZE = 1024 * MIB if LONG else 24 * MIB
 CUTS = 50 if LONG else 8
 KILLS = 10 if LONG else 3
 PART = 8 * MIB if LONG else MIB
+S3_PART = 8 * MIB
 TIMEOUT_S = 900 if LONG else 120
 FOLDER = Path(__file__).parent / "clients"
 CLIENTS = ("ours", "tuspy", "tus-js-client", "curl")
@@ -96,15 +100,10 @@ def make_client(tmp_path: Path) -> Callable[[str, Live], Client]:
     return make
 
 
-@pytest.fixture(scope="session")
-def big_model(models_folder: Path, two_input_model: Path) -> Path:
-    """A real model, and a lot that nobody looks at behind it."""
-    path = models_folder / "big.h5"
-    with path.open("wb") as file:
-        file.write(two_input_model.read_bytes())
-        for number in range(SIZE // MIB):
-            file.write(random.Random(number).randbytes(MIB))
-    return path
+@pytest.fixture
+def big_model(two_input_model: Path, tmp_path: Path) -> Path:
+    """A real model, and a lot that no layer has a use for in its file."""
+    return padded(two_input_model, tmp_path / "big.h5", SIZE)
 
 
 @pytest.fixture
@@ -117,15 +116,6 @@ def register(live: Live, path: Path, **labels: Any) -> str:
     digest = sha256(path)
     assert live.post_signed("/registermodelhash", {"hash": digest}).is_success
     return digest
-
-
-def copy_of(path: Path, folder: Path) -> Path:
-    """Return the same model as a file of its own, which the server does not have."""
-    target = folder / f"{random.randrange(10**9)}.h5"
-    shutil.copyfile(path, target)
-    with target.open("ab") as file:
-        file.write(os.urandom(16))
-    return target
 
 
 def served(live: Live, digest: str) -> dict[str, Any]:
@@ -147,18 +137,16 @@ def test_a_link_that_breaks_again_and_again(
     linked: Link,
     make_client: Callable[[str, Live], Client],
     big_model: Path,
-    tmp_path: Path,
     name: str,
     say: Callable[[str], None],
 ) -> None:
     """The model arrives with its digest; what is sent again is less than 2 %, and a part for each cut."""
     client = make_client(name, live)
-    path = copy_of(big_model, tmp_path)
-    digest = register(live, path)
-    size = path.stat().st_size
+    digest = register(live, big_model)
+    size = big_model.stat().st_size
     linked.break_at([random.Random(name + str(number)).randrange(size) for number in range(CUTS)])
     began = time.monotonic()
-    sent = client.send(linked.url, path)
+    sent = client.send(linked.url, big_model)
     assert sent.code == 0, sent.output
     assert linked.cuts == []
     assert served(live, digest)["state"] == "promoted"
@@ -175,23 +163,21 @@ def test_a_server_that_is_killed_again_and_again(
     make_live: Callable[..., Live],
     make_client: Callable[[str, Live], Client],
     big_model: Path,
-    tmp_path: Path,
     name: str,
     say: Callable[[str], None],
 ) -> None:
     """With -9, in the middle of the upload, and started again: what was there is not sent again."""
     live = make_live()
     client = make_client(name, live)
-    path = copy_of(big_model, tmp_path)
-    digest = register(live, path)
-    size = path.stat().st_size
+    digest = register(live, big_model)
+    size = big_model.stat().st_size
     turns = random.Random(name)
     marks = sorted(turns.randrange(size // 20, size * 19 // 20) for _ in range(KILLS))
     began = time.monotonic()
     with link(live.upload_url) as linked:
         # Slow enough for the kills to come in between.
         linked.bytes_per_s = size / (30 if LONG else 6)
-        process = client.start(linked.url, path)
+        process = client.start(linked.url, big_model)
         reader: list[str] = []
         reading = threading.Thread(target=lambda: reader.append(process.communicate()[0]))
         reading.start()
@@ -209,3 +195,97 @@ def test_a_server_that_is_killed_again_and_again(
         f"{name}: {size / 2**20:.0f} MiB over {KILLS} kill -9 in {time.monotonic() - began:.1f} s, "
         f"{again / 2**20:.2f} MiB more than once ({100 * again / size:.2f} %)"
     )
+
+
+@pytest.fixture
+def pair(swift: S3Server, certs: Path, tmp_path: Path) -> Iterator[tuple[Live, Live]]:
+    """Two servers, as on two machines: they share a bucket of a real store, and nothing else."""
+    bucket = swift.make_bucket()
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for name in ("a", "b"):
+            options = {"cache": str(tmp_path / name / "cache"), **swift.options}
+            inline = ", ".join(f'{key} = "{value}"' for key, value in options.items())
+            settings = {
+                "storage__backend": "s3",
+                "storage__url": f"s3://{bucket}/models",
+                "storage__options": f"{{{inline}}}",
+            }
+            (tmp_path / name).mkdir()
+            servers.append(Live(tmp_path / name, certs, TOKEN, settings))
+            servers[-1].start()
+            stack.callback(servers[-1].stop)
+        yield servers[0], servers[1]
+
+
+@pytest.mark.swift
+@pytest.mark.parametrize("name", CLIENTS)
+def test_two_servers_by_turns(
+    pair: tuple[Live, Live],
+    make_client: Callable[[str, Live], Client],
+    big_model: Path,
+    name: str,
+    say: Callable[[str], None],
+) -> None:
+    """Each time the link breaks, the other one of two that share a bucket goes on."""
+    a, b = pair
+    client = make_client(name, a)
+    digest = register(a, big_model)
+    size = big_model.stat().st_size
+    began = time.monotonic()
+    with link(a.upload_url) as linked:
+        linked.others = [b.upload_url]
+        linked.break_at([random.Random(name + str(number)).randrange(size) for number in range(KILLS)])
+        sent = client.send(linked.url, big_model)
+        assert sent.code == 0, sent.output
+        assert linked.cuts == []
+        again = linked.sent - size
+    for live in pair:
+        state = served(live, digest)
+        assert state["state"] == "promoted", state
+        assert "goes on" in live.log
+    assert again < 0.02 * size + KILLS * S3_PART
+    say(
+        f"{name}: {size / 2**20:.0f} MiB to two servers on one bucket, {KILLS} times the other one, in "
+        f"{time.monotonic() - began:.1f} s, {again / 2**20:.2f} MiB more than once ({100 * again / size:.2f} %)"
+    )
+
+
+SLOW_S = 95 if LONG else 12
+"""How long a slow upload takes. The small one has limits that are as much smaller."""
+
+
+@pytest.mark.parametrize("route", ["tus", "multipart"])
+def test_a_slow_link_may_take_its_time(
+    make_live: Callable[..., Live], two_input_model: Path, tmp_path: Path, route: str, say: Callable[[str], None]
+) -> None:
+    """Longer than any limit there is, as long as something comes."""
+    live = make_live(uploads__stall_timeout_s=60.0 if LONG else 3.0)
+    path = padded(two_input_model, tmp_path / "model.h5", 2**17)
+    digest = register(live, path)
+    with link(live.upload_url) as linked:
+        linked.piece_bytes = 1024
+        linked.bytes_per_s = path.stat().st_size / SLOW_S
+        began = time.monotonic()
+        if route == "tus":
+            with OurClient(live.url, linked.url, live.token, verify=live.cacert) as client:
+                client.upload(path)
+        else:
+            files = [("model", ("model", path.read_bytes(), "application/octet"))]
+            answer = live.http.post(f"{linked.url}/nodemodeluploads", files=files, timeout=2 * SLOW_S)
+            assert answer.content == b'{"message":"file uploaded!","uploaded":true}'
+        took_s = time.monotonic() - began
+    assert took_s > SLOW_S - 1
+    assert served(live, digest)["state"] == "promoted"
+    say(f"a slow link: {path.stat().st_size / 1024:.0f} KiB by {route} in {took_s:.0f} s")
+
+
+def test_a_connection_that_hangs_is_given_up_by_the_client(live: Live, linked: Link, big_model: Path) -> None:
+    """Nothing comes back any more: after its time the client asks over another one, and goes on."""
+    digest = register(live, big_model)
+    linked.break_at([big_model.stat().st_size // 3, big_model.stat().st_size // 2], ["stall"])
+    with OurClient(live.url, linked.url, live.token, verify=live.cacert, timeout_s=2.0) as client:
+        client.upload(big_model)
+    assert linked.cuts == []
+    assert linked.connections >= 3
+    assert served(live, digest)["state"] == "promoted"

@@ -14,7 +14,7 @@ import httpx
 import itsdangerous
 import pytest
 
-from tests.conftest import sha256
+from tests.conftest import padded, sha256
 from tests.live import Live, wait_until
 from tests.tus import MEDIA_TYPE, Tus, bearer, checksum, metadata
 
@@ -48,9 +48,9 @@ def test_options_tell_what_can_be_done(tus: Tus) -> None:
         assert answer.headers["Tus-Checksum-Algorithm"] == "sha1,sha256"
 
 
-def test_a_model_is_promoted_with_its_last_byte(tus: Tus, two_input_model: Path) -> None:
+def test_a_model_is_promoted_with_its_last_byte(tus: Tus, two_input_model: Path, tmp_path: Path) -> None:
     """In any pieces; the last answer says the state and the digest, and so does HEAD later."""
-    data = two_input_model.read_bytes() + b"in pieces"
+    data = padded(two_input_model, tmp_path / "model.h5").read_bytes()
     path = tus.create(data)
     assert tus.offset(path) == 0
     for start in range(0, len(data), 20_000):
@@ -68,9 +68,11 @@ def test_a_model_is_promoted_with_its_last_byte(tus: Tus, two_input_model: Path)
     assert [name.rpartition("/")[2] for name in tus.live.files(path.replace("/uploads", "incoming"))] == ["info"]
 
 
-def test_a_model_comes_with_its_registration_and_its_bytes_in_one_request(tus: Tus, two_input_model: Path) -> None:
+def test_a_model_comes_with_its_registration_and_its_bytes_in_one_request(
+    tus: Tus, two_input_model: Path, tmp_path: Path
+) -> None:
     """The metadata has the signed registration, the body all of the model."""
-    data = two_input_model.read_bytes() + b"in one request"
+    data = padded(two_input_model, tmp_path / "model.h5").read_bytes()
     registration = itsdangerous.Serializer(tus.live.token).dumps(
         {"hash": sha256(data), "labels": list("abcdefghij")}
     )
