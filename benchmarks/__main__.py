@@ -4,11 +4,23 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import bucket, comparison, fairness, features, gate, kernel, prediction, upload
+from benchmarks import box, bucket, comparison, fairness, features, gate, kernel, prediction, upload
 from benchmarks.table import Row, show
 from spectrogram_predictor.certificates import make_self_signed
 
-_CHOICES = ("upload", "memory", "crowd", "fairness", "bucket", "prediction", "features", "kernel", "gate", "peers")
+_CHOICES = (
+    "upload",
+    "memory",
+    "crowd",
+    "fairness",
+    "bucket",
+    "prediction",
+    "features",
+    "kernel",
+    "gate",
+    "peers",
+    "box",
+)
 
 
 def main() -> None:
@@ -46,6 +58,8 @@ def main() -> None:
             rows += kernel.compare(folder, rounds)
         if options.only in (None, "gate"):
             rows += gate.compare(folder, rounds)
+        if options.only in (None, "box"):
+            rows += box.compare(folder, 20 if options.quick else 100)
     show(rows)
 
 

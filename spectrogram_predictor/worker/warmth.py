@@ -54,7 +54,8 @@ def patiently(function: Callable[..., T], *args: Any) -> T:
 
     def call() -> None:
         if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            # 0 is this thread.
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         try:
             result.set_result(function(*args))
         except BaseException as error:
