@@ -36,9 +36,10 @@ SAMPLE = (
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[WorkerPool]:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     """One real worker for the whole zoo: it must not even be replaced."""
-    pool = WorkerPool(PredictionSettings(workers=1, timeout_s=60))
+    readable = [tmp_path_factory.getbasetemp()]
+    pool = WorkerPool(PredictionSettings(workers=1, timeout_s=60), readable=readable)
     wait_until(lambda: pool.pids)
     yield pool
     pool.shutdown(cancel_futures=True)
