@@ -12,6 +12,7 @@ from tornado.ioloop import IOLoop
 
 from backends.local import LocalBackend
 from backends.s3 import S3Backend
+from spectrogram_predictor import storage
 from spectrogram_predictor.errors import StorageUnavailable
 from spectrogram_predictor.promotion import Promoter
 from spectrogram_predictor.registry import Registration
@@ -143,44 +144,77 @@ async def opened(ground: Any) -> AsyncIterator[Any]:
         await ground.close()
 
 
-async def tell(world: World, server: Server, begun: str) -> None:
-    """Tell the story, whatever goes wrong in it."""
-    await world.register(server, HDF5)
-    await world.receive(server, HDF5)
-    await world.receive(server, STRAY)
-    await world.register(server, BROKEN)
-    await world.receive(server, BROKEN)
-    await swept(server)
-    await world.predict(server, HDF5)
-    await world.receive(server, HDF5)
-    await swept(server)
-    await world.predict(server, ZIP)
-    await world.go_on(server, begun, 30)
-    await world.register(server, PIECES)
-    for content in (PIECES, WRONG):
-        if upload_id := await world.begin_partial(server, PIECES, content):
-            await world.go_on(server, upload_id, 20)
-            await world.go_on(server, upload_id, len(content))
-    await swept(server)
+class Files:
+    """Files that come whole: by upload, or by hand. What goes on meanwhile is told by another server."""
+
+    async def begin(self, world: World, other: Server) -> None:
+        """Have something under way."""
+        await world.register(other, MOVING)
+        self.moving = await world.begin(other)
+        assert self.moving
+        await self.moving.write(MOVING[:20])
+        await world.register(other, ZIP)
+        await world.drop(ZIP)
+
+    async def tell(self, world: World, server: Server) -> None:
+        """Tell it, whatever goes wrong in it."""
+        await world.register(server, HDF5)
+        await world.receive(server, HDF5)
+        await world.receive(server, STRAY)
+        await world.register(server, BROKEN)
+        await world.receive(server, BROKEN)
+        await swept(server)
+        await world.predict(server, HDF5)
+        await world.receive(server, HDF5)
+        await swept(server)
+        await world.predict(server, ZIP)
+
+    async def end(self, world: World, server: Server) -> None:
+        """Go on with what was under way."""
+        assert self.moving
+        if not await heard(self.moving.write(MOVING[20:])) or not await world.finish(self.moving, MOVING):
+            raise Violation("I6: an upload that was moving is gone")
 
 
-async def one(ground: Any, faults: Faults, mutate: Callable[[Backend], Backend], promoter: Any) -> World:
-    """Tell the story once, with one fault; start again; check."""
+class Resumed:
+    """Uploads that can be gone on with, and are: by three servers, one after the other."""
+
+    async def begin(self, world: World, other: Server) -> None:
+        """Have one under way."""
+        await world.register(other, BEGUN)
+        begun = await world.begin_partial(other, BEGUN)
+        assert begun
+        assert await world.go_on(other, begun, 10)
+        self.begun = begun
+
+    async def tell(self, world: World, server: Server) -> None:
+        """Tell it, whatever goes wrong in it."""
+        await world.go_on(server, self.begun, 30)
+        await world.register(server, PIECES)
+        for content in (PIECES, WRONG):
+            if upload_id := await world.begin_partial(server, PIECES, content):
+                await world.go_on(server, upload_id, 20)
+                await world.go_on(server, upload_id, len(content))
+        await swept(server)
+
+    async def end(self, world: World, server: Server) -> None:
+        """Go on with what was under way."""
+        if not await world.go_on(server, self.begun, len(BEGUN)):
+            raise Violation("I6: an upload that can be gone on with cannot")
+
+
+STORIES = [Files, Resumed]
+
+
+async def one(
+    ground: Any, story: Any, faults: Faults, mutate: Callable[[Backend], Backend], promoter: Any
+) -> World:
+    """Tell a story once, with one fault; start again; check."""
     await ground.next()
     world = World(await ground.backend(), getattr(ground, "contents", None))
-    other = Server(await ground.backend())
-    await world.register(other, MOVING)
-    moving = await world.begin(other)
-    assert moving
-    await moving.write(MOVING[:20])
-    await world.register(other, BEGUN)
-    begun = await world.begin_partial(other, BEGUN)
-    assert begun
-    assert await world.go_on(other, begun, 10)
-    await world.register(other, ZIP)
-    await world.drop(ZIP)
+    await story.begin(world, Server(await ground.backend()))
     with ground.between(await ground.backend(), faults) as faulty:
-        await tell(world, Server(mutate(faulty), promoter=promoter), begun)
+        await story.tell(world, Server(mutate(faulty), promoter=promoter))
     await faulty.close()
     await world.check()
     raw = await ground.backend()
@@ -189,10 +223,7 @@ async def one(ground: Any, faults: Faults, mutate: Callable[[Backend], Backend],
         return Server(mutate(raw), ttl_s, promoter)
 
     await make(LONG_S).promoter.sweep()
-    if not await heard(moving.write(MOVING[20:])) or not await world.finish(moving, MOVING):
-        raise Violation("I6: an upload that was moving is gone")
-    if not await world.go_on(make(LONG_S), begun, len(BEGUN)):
-        raise Violation("I6: an upload that can be gone on with cannot")
+    await story.end(world, make(LONG_S))
     await world.settle(make)
     if done := getattr(ground, "done", None):
         await done()
@@ -200,21 +231,24 @@ async def one(ground: Any, faults: Faults, mutate: Callable[[Backend], Backend],
 
 
 async def explore(
-    ground: Any, mutate: Callable[[Backend], Backend] = lambda backend: backend, promoter: Any = Promoter
+    ground: Any,
+    story: Any,
+    mutate: Callable[[Backend], Backend] = lambda backend: backend,
+    promoter: Any = Promoter,
 ) -> str:
     """Put the fault at each operation in turn; return what was counted."""
     states: set[Any] = set()
     runs = 0
     async with opened(ground):
         whole = Faults()
-        states |= (await one(ground, whole, mutate, promoter)).states
+        states |= (await one(ground, story(), whole, mutate, promoter)).states
         for kind in KINDS:
             for at in itertools.count(1):
                 if kind == "lost" and whole.names[at - 1 : at] and whole.names[at - 1] in READS:
                     continue
                 faults = Faults(at, kind)
                 try:
-                    states |= (await one(ground, faults, mutate, promoter)).states
+                    states |= (await one(ground, story(), faults, mutate, promoter)).states
                 except Violation as violation:
                     raise Violation(f"{violation} ({kind} at {at}: {faults.names[at - 1 : at]})") from violation
                 if len(faults.names) < at:
@@ -229,18 +263,26 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
 
 
+@pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize("ground", [Memory, Local, SystemCalls])
 def test_a_fault_at_every_operation_loses_nothing(
-    ground: Any, io_loop: IOLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture, say: Callable[[str], None]
+    ground: Any,
+    story: Any,
+    io_loop: IOLoop,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    say: Callable[[str], None],
 ) -> None:
     """Whatever fails, whichever answer is lost, wherever the server dies."""
-    counted = io_loop.run_sync(lambda: explore(ground(tmp_path)))
-    say(f"crash matrix, {ground.__name__}: {counted}")
+    counted = io_loop.run_sync(lambda: explore(ground(tmp_path), story))
+    say(f"crash matrix, {ground.__name__}, {story.__name__}: {counted}")
     caplog.clear()
 
 
 @pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("story", STORIES)
 def test_a_fault_at_every_request_to_a_bucket_loses_nothing(
+    story: Any,
     io_loop: IOLoop,
     tmp_path: Path,
     s3_server: S3Server,
@@ -248,8 +290,8 @@ def test_a_fault_at_every_request_to_a_bucket_loses_nothing(
     say: Callable[[str], None],
 ) -> None:
     """Neither objects, nor parts that cost money."""
-    counted = io_loop.run_sync(lambda: explore(Requests(tmp_path, s3_server)))
-    say(f"crash matrix, {Requests.__name__}: {counted}")
+    counted = io_loop.run_sync(lambda: explore(Requests(tmp_path, s3_server), story))
+    say(f"crash matrix, {Requests.__name__}, {story.__name__}: {counted}")
     caplog.clear()
 
 
@@ -299,6 +341,13 @@ class EarlyWriter(FaultyWriter):
             await self._inner.commit()
 
 
+class DropsPieces(Wrapper):
+    """It says that a piece is there, and it is not."""
+
+    async def put(self, key: str, data: bytes, *, exclusive: bool = False) -> bool:
+        return storage.piece_offset(key) is not None or await self.inner.put(key, data, exclusive=exclusive)
+
+
 class KeepsAll(Wrapper):
     """Its delete does nothing."""
 
@@ -337,6 +386,7 @@ class BelievesAnybody(Promoter):
         (DeletesFirst, "I5"),
         (CopiesWithoutLooking, "I1"),
         (AnswersEarly, "I5.*I4"),
+        (DropsPieces, "I4"),
         (KeepsAll, "I3"),
         (ExpiresAll, "I6"),
         (GivesUp, "I5"),
@@ -347,7 +397,8 @@ def test_what_is_wrong_is_found(
     wrong: Any, broken: str, io_loop: IOLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each invariant, broken on purpose in one place, is said to be broken."""
+    story = Resumed if wrong is DropsPieces else Files
     changes = {"promoter": wrong} if issubclass(wrong, Promoter) else {"mutate": wrong}
     with pytest.raises(Violation, match=f"^{broken}"):
-        io_loop.run_sync(lambda: explore(Memory(tmp_path), **changes))
+        io_loop.run_sync(lambda: explore(Memory(tmp_path), story, **changes))
     caplog.clear()
