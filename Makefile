@@ -26,12 +26,15 @@ serve: .venv/installed certs/server.crt ## the server, with config/local.toml; S
 bench: .venv/installed-bench ## measure, and print what was measured beside what
 	$(BIN)/python -m benchmarks
 
+bench-peers: .venv/installed-bench .venv-peers/installed ## the same beside other servers, in an environment of their own
+	$(BIN)/python -m benchmarks --only peers
+
 format: .venv/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-peers build *.egg-info
 
 certs/server.crt: | .venv/installed
 	$(BIN)/spectrogram-predictor certs certs
@@ -50,4 +53,9 @@ certs/server.crt: | .venv/installed
 
 .venv/installed-bench: setup.cfg pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
+
+.venv-peers/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --editable . bentoml fastapi litserve mosec uvicorn
 	touch $@

@@ -55,6 +55,10 @@ class GenericBackend(Backend):
         self._exclusive = self._ages = self._replacing = True
         self._clock = f"{_SCRATCH}/clock-{uuid.uuid4().hex}"
 
+    @property
+    def local_folders(self) -> Sequence[Path]:
+        return (self._cache.folder,)
+
     async def open(self) -> None:
         try:
             await self._run(self._connect)

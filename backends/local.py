@@ -64,6 +64,11 @@ class LocalBackend(Backend):
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
         self.lanes = Lanes(_WRITERS, "write")
 
+    @property
+    def local_folders(self) -> Sequence[Path]:
+        # The root, as those below come and go with what is in them; and where links in it lead.
+        return (self._root, *(path for path in self._root.iterdir() if path.is_symlink()))
+
     async def open(self) -> None:
         def make() -> None:
             scratch = self._root / _SCRATCH

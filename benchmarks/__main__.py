@@ -4,11 +4,23 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import bucket, fairness, features, gate, kernel, prediction, upload
+from benchmarks import box, bucket, comparison, fairness, features, gate, kernel, prediction, upload
 from benchmarks.table import Row, show
 from spectrogram_predictor.certificates import make_self_signed
 
-_CHOICES = ("upload", "memory", "crowd", "fairness", "bucket", "prediction", "features", "kernel", "gate")
+_CHOICES = (
+    "upload",
+    "memory",
+    "crowd",
+    "fairness",
+    "bucket",
+    "prediction",
+    "features",
+    "kernel",
+    "gate",
+    "peers",
+    "box",
+)
 
 
 def main() -> None:
@@ -37,12 +49,17 @@ def main() -> None:
             rows += bucket.compare(folder, certs, (128 if options.quick else 2048) * upload.MIB, rounds)
         if options.only in (None, "prediction"):
             rows += prediction.compare(folder, certs, 40 if options.quick else 200, rounds)
+        if options.only == "peers":
+            rows += prediction.compare(folder, certs, 40 if options.quick else 200, rounds)
+            rows += comparison.compare(folder, certs, 40 if options.quick else 200, rounds)
         if options.only in (None, "features"):
             rows += features.compare(folder, rounds)
         if options.only in (None, "kernel"):
             rows += kernel.compare(folder, rounds)
         if options.only in (None, "gate"):
             rows += gate.compare(folder, rounds)
+        if options.only in (None, "box"):
+            rows += box.compare(folder, 20 if options.quick else 100)
     show(rows)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 def main(which: str, model: str, song: str, csv: str, count: str) -> None:
     """Run the loop and print what one prediction takes."""
-    data = Path(song).read_bytes(), Path(csv).read_bytes()
+    data = Path(song).read_bytes(), Path(csv).read_bytes() if csv else None
     predict = (_kernel if which == "kernel" else _original)(Path(model), *data)
     predict()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -23,7 +23,7 @@ def main(which: str, model: str, song: str, csv: str, count: str) -> None:
     print(json.dumps({"wall_s": wall / int(count), "cpu_s": cpu / int(count)}))
 
 
-def _kernel(model: Path, song: bytes, csv: bytes) -> Callable[[], Any]:
+def _kernel(model: Path, song: bytes, csv: bytes | None) -> Callable[[], Any]:
     """Decode, picture, model call: what no server can do without."""
     from spectrogram_predictor.recipe import default
     from spectrogram_predictor.worker import models
@@ -33,9 +33,10 @@ def _kernel(model: Path, song: bytes, csv: bytes) -> Callable[[], Any]:
     return lambda: loaded(default.inputs(loaded.shapes, song, csv))
 
 
-def _original(model: Path, song: bytes, csv: bytes) -> Callable[[], Any]:
+def _original(model: Path, song: bytes, csv: bytes | None) -> Callable[[], Any]:
     from benchmarks import original
 
+    assert csv
     return lambda: original.predict(model, song, csv)
 
 

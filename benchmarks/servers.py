@@ -1,8 +1,10 @@
 """Servers under measurement, each in processes of its own."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -30,18 +32,24 @@ class Process:
         self.urls = urls
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds of the process and of its children that run."""
-        return sum(_cpu_s(pid) for pid in (self.pid, *self.children()))
-
-    def children(self) -> list[int]:
-        """Return the process ids of its children."""
-        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
-        return [int(pid) for task in tasks for pid in task.read_text().split()]
+        """Return the CPU seconds of the process and of its descendants that run."""
+        return sum(_cpu_s(pid) for pid in (self.pid, *_descendants(self.pid)))
 
     def peak_bytes(self) -> int:
         """Return the most memory that the process itself, without its workers, has had."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
+
+
+class Together:
+    """Several servers that answer together."""
+
+    def __init__(self, *servers: Process) -> None:
+        self._servers = servers
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of all of them."""
+        return sum(server.cpu_s() for server in self._servers)
 
 
 @contextmanager
@@ -147,6 +155,21 @@ def _run(command: list[str], addresses: int, log: Path) -> Iterator[Process]:
         process.wait()
 
 
+def end_group(process: "subprocess.Popen[Any]") -> None:
+    """End a process that leads a group, and whatever it has begun."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, for servers that take no 0."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
 def _wait_for(port: int) -> None:
     while True:
         try:
@@ -161,6 +184,12 @@ def _ready(url: str, context: ssl.SSLContext) -> bool:
             return True
     except HTTPError:
         return False
+
+
+def _descendants(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return [*children, *(further for child in children for further in _descendants(child))]
 
 
 def _cpu_s(pid: int) -> float:

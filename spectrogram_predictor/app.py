@@ -26,6 +26,7 @@ from spectrogram_predictor.signing import SHORT_TOKEN, Keys
 from spectrogram_predictor.storage import get_backend
 from spectrogram_predictor.tokens import Tokens
 from spectrogram_predictor.uploads import Uploads
+from spectrogram_predictor.worker import kernel
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Server:
         self._stack.append(uploads.close)
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
         self._stack.append(threads.shutdown)
-        executor = predictor.get_executor(settings.prediction)
+        executor = predictor.get_executor(settings.prediction, self._backend.local_folders)
         self._stack.append(lambda: executor.shutdown(wait=True, cancel_futures=True))
         asker = Predictor(self._backend, registry, executor, settings.prediction)
 
@@ -185,6 +186,8 @@ async def serve(settings: Settings, keys: Keys, announce: Callable[[Server], Non
     announce : callable
         Called with the server once it listens.
     """
+    # It has the secrets; where a worker's box is not whole, this is what keeps them.
+    kernel.forbid_tracing()
     server = Server(settings, keys)
     await server.start()
     announce(server)

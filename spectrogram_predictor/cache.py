@@ -39,6 +39,13 @@ class Cache:
         self._fetching: dict[str, asyncio.Task[Path]] = {}
         self._verified: set[str] = set()
 
+    @property
+    def folder(self) -> Path:
+        """Where the files are; made, if it can be."""
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
+
     async def get(self, sha256: str, content: Callable[[], AsyncIterator[bytes]]) -> Path:
         """Return a file with this digest, from here or fetched.
 

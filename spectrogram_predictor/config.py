@@ -97,8 +97,16 @@ class PredictionSettings:
     queue: int = _option(64, "predictions that may wait; more are answered 429", minimum=1)
     timeout_s: float = _option(60.0, "a prediction that takes longer is answered 503", minimum=0.1)
     cached_models: int = _option(4, "models kept loaded in each worker", minimum=1)
+    cached_answers: int = _option(
+        0,
+        "latest answers kept for when the same is asked again; to know them takes a SHA-256 of every song",
+        minimum=0,
+    )
     worker_memory_bytes: int = _option(
         2 * 2**30, "a worker that has grown to more is replaced once another is ready", minimum=2**29
+    )
+    memory_limit_bytes: int = _option(
+        0, "private memory that no worker gets more of; 0 for half of the machine's", minimum=0
     )
 
 

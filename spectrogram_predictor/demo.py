@@ -29,11 +29,11 @@ from spectrogram_predictor.cli import show_probabilities
 from spectrogram_predictor.client import Client
 from spectrogram_predictor.config import StorageSettings
 from spectrogram_predictor.errors import SpectrogramPredictorError
-from spectrogram_predictor.pool import quiet_import
 from spectrogram_predictor.recipe import Recipe
 from spectrogram_predictor.recipe.kinds import Picture
 from spectrogram_predictor.sound import audio
 from spectrogram_predictor.storage import PREFIXES, get_backend
+from spectrogram_predictor.worker.process import quiet_import
 
 LABELS = ("chord", "noise", "pulse")
 HEIGHT, WIDTH = 64, 64

@@ -1,4 +1,4 @@
-"""Fields of signed requests that several of them have: base64, the extension of a song's name."""
+"""Fields of signed requests: base64, the extension of a song's name, true or false."""
 
 import binascii
 import re
@@ -39,3 +39,16 @@ def check_extension(value: object, name: str) -> None:
         raise BadRequest(f"{name} must be a string")
     if not _EXTENSION.fullmatch(value):
         raise BadRequest(f"{name} must be a file extension of letters and digits, such as wav")
+
+
+def flag(value: object, name: str) -> bool:
+    """Return what is true or false.
+
+    Raises
+    ------
+    BadRequest
+        It is neither; nothing else stands for them.
+    """
+    if not isinstance(value, bool):
+        raise BadRequest(f"{name} must be true or false")
+    return value

@@ -2,8 +2,6 @@
 
 import asyncio
 import itertools
-import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +9,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 DEPTH = 4
-NICENESS = 10
 
 
 class Lane:
@@ -114,10 +111,7 @@ class Lanes:
     """
 
     def __init__(self, count: int, name: str) -> None:
-        self._threads = [
-            ThreadPoolExecutor(1, thread_name_prefix=f"{name}-{number}", initializer=_give_way)
-            for number in range(count)
-        ]
+        self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"{name}-{number}") for number in range(count)]
         self._next = itertools.cycle(self._threads)
 
     def lane(self) -> Lane:
@@ -128,13 +122,6 @@ class Lanes:
         """Let go of the threads, once they are done."""
         for thread in self._threads:
             thread.shutdown(wait=True)
-
-
-def _give_way() -> None:
-    """Let others go first: whoever waits for an answer waits for less than a large upload does."""
-    if sys.platform == "linux":
-        # There it holds for the thread, not for the process.
-        os.nice(NICENESS)
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

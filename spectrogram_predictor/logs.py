@@ -5,6 +5,8 @@ import logging
 import sys
 from typing import TextIO
 
+_UNPRINTABLE = {"\n": "\n    ", "\t": "    "}
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a record."""
@@ -30,3 +32,17 @@ def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # Tornado says at INFO when a client sends garbage: that is the client's business.
     logging.getLogger("tornado.general").setLevel(logging.WARNING)
+
+
+def harmless(text: str, most: int) -> str:
+    """Return what somebody else wrote, for a log: cut, and without what steers terminals or begins another line.
+
+    Parameters
+    ----------
+    text : str
+        What is said; lines after the first are indented.
+    most : int > 0
+        Characters that are kept.
+    """
+    kept = text if len(text) <= most else f"{text[:most]} … and {len(text) - most} more characters"
+    return "".join(char if char.isprintable() else _UNPRINTABLE.get(char, "\ufffd") for char in kept)

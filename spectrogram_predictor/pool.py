@@ -3,30 +3,26 @@
 ``ProcessPoolExecutor`` loses every pending call when one of its processes dies. Here each process belongs to one
 thread of the server: when it dies, the one call that it had fails, and a new process takes its place.
 
-A worker is a fresh interpreter (spawned, never forked: TensorFlow does not survive a fork), without the server's
-secrets in its environment. Calls go to it as pickles; answers come back as JSON, numbers and text only, so that a
-worker which a model file has taken over cannot run code in the server.
+A worker is a fresh interpreter (spawned, never forked: TensorFlow does not survive a fork) in a box of its own:
+see `worker.box` and `warden`. Calls go to it as pickles; answers come back as JSON, numbers and text only, so that
+a worker which a model file has taken over cannot run code in the server.
 """
 
-import importlib
 import json
 import logging
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from spectrogram_predictor import errors, logs
+from spectrogram_predictor import answers, errors, logs, scratch, warden
 from spectrogram_predictor.backlog import Backlog, Call, Seat
 from spectrogram_predictor.channel import Channel, Inbox
 from spectrogram_predictor.config import PredictionSettings
@@ -49,7 +45,8 @@ _MOST_REMEMBERED = 256
 _GROWN = 1.2
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LARGE = 2**16
-_SECRETS = ("SIGNING_TOKEN", "AWS_")
+_MAX_TEXT = 2**14
+_PROCESS = "spectrogram_predictor.worker.process"
 
 
 class WorkerPool(Executor):
@@ -62,18 +59,26 @@ class WorkerPool(Executor):
     initializer : str, optional
         ``module:function`` that each worker calls once with ``(threads, cached_models, memory_bytes)``, and that
         returns a function which says what models it holds.
+    readable : sequence of Path, optional
+        Folders that workers may read, see `Backend.local_folders`.
     """
 
     def __init__(
-        self, settings: PredictionSettings, initializer: str = "spectrogram_predictor.worker.engine:start"
+        self,
+        settings: PredictionSettings,
+        initializer: str = "spectrogram_predictor.worker.engine:start",
+        readable: Sequence[Path] = (Path("/"),),
     ) -> None:
         self._settings = settings
         self._initializer = initializer
+        self._readable = readable
+        self._missing: set[str] = set()
+        scratch.sweep()
         self._backlog = Backlog(settings.workers or os.cpu_count() or 1)
         self._closing = threading.Event()
         self._workers: dict[int, _Worker] = {}
         self._starting: set[_Worker] = set()
-        self._loads: dict[str, list[Any]] = {}
+        self._loads: dict[str, tuple[tuple[Any, ...], list[Any]]] = {}
         self._threads = [
             threading.Thread(target=self._serve, args=(seat,), name=f"worker-{seat.number}", daemon=True)
             for seat in self._backlog.seats
@@ -129,7 +134,10 @@ class WorkerPool(Executor):
         if len(self._loads) >= _MOST_REMEMBERED:
             held = {name for seat in self._backlog.seats for name in seat.held}
             self._loads = {name: known for name, known in self._loads.items() if name in held}
-        message = self._loads[model] = _pack((load[0], load[1:], {}))
+        known, message = self._loads.get(model, (None, []))
+        if known != load:
+            message = _pack((load[0], load[1:], {}))
+            self._loads[model] = load, message
         return message
 
     def _put(
@@ -241,7 +249,7 @@ class WorkerPool(Executor):
         """Start a worker that holds these models, however often it takes; None if the pool is closing."""
         while not self._closing.is_set():
             try:
-                worker = _Worker(self._initializer, self._settings)
+                worker = _Worker(self._initializer, self._settings, self._readable)
             except OSError as error:
                 logger.error("worker %d cannot be started: %s", number, error)
                 self._closing.wait(_RESTART_PAUSE_S)
@@ -250,7 +258,7 @@ class WorkerPool(Executor):
             if self._closing.is_set():
                 worker.interrupt()
             try:
-                worker.wait_until_ready()
+                self._tell(worker.wait_until_ready())
                 self._warm(worker, held)
             except (WorkerLost, DeadlineExceeded) as error:
                 worker.close()
@@ -264,11 +272,18 @@ class WorkerPool(Executor):
                 self._starting.discard(worker)
         return None
 
+    def _tell(self, missing: Sequence[str]) -> None:
+        """Say once what workers' boxes lack on this machine."""
+        for piece in missing:
+            if piece not in self._missing:
+                self._missing.add(piece)
+                logger.warning("the workers' box is not whole: %s", piece)
+
     def _warm(self, worker: "_Worker", held: Sequence[str]) -> None:
         for model in held:
-            if load := self._loads.get(model):
+            if known := self._loads.get(model):
                 try:
-                    worker.call(load, self._settings.timeout_s)
+                    worker.call(known[1], self._settings.timeout_s)
                 except (WorkerLost, DeadlineExceeded):
                     raise
                 except SpectrogramPredictorError as error:
@@ -278,25 +293,31 @@ class WorkerPool(Executor):
 class _Worker:
     """One process, as its thread in the server sees it."""
 
-    def __init__(self, initializer: str, settings: PredictionSettings) -> None:
-        arguments = [initializer, *_limits(settings)]
+    def __init__(self, initializer: str, settings: PredictionSettings, readable: Sequence[Path]) -> None:
+        self._scratch = scratch.Scratch()
+        box = [str(self._scratch.path), list(map(str, readable)), settings.memory_limit_bytes]
+        arguments = [json.dumps(box), initializer, *_limits(settings)]
         ours, theirs = socket.socketpair()
         inbox = Inbox()
         self._channel = Channel(ours, inbox)
         descriptors = [theirs.fileno(), inbox.descriptor]
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-P", "-m", __name__, *map(str, descriptors), *arguments],
+                [sys.executable, "-P", "-m", _PROCESS, *map(str, descriptors), *arguments],
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
-                env=_environment(settings.threads),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=warden.environment(self._scratch, settings.threads),
             )
         except BaseException:
             self._channel.close()
+            self._scratch.remove()
             raise
         finally:
             theirs.close()
             os.close(inbox.descriptor)
+        self._warden = warden.Warden(self._process, self._scratch)
         self._ready = False
         self._statm = _open_statm(self._process.pid)
         self._fresh_bytes = 0
@@ -320,20 +341,22 @@ class _Worker:
         """Whether there is a process, which may still be starting."""
         return self._process.poll() is None
 
-    def wait_until_ready(self) -> None:
-        self._exchange((), START_TIMEOUT_S)
+    def wait_until_ready(self) -> list[str]:
+        """Return what its box lacks."""
+        missing = list(map(str, self._exchange((), START_TIMEOUT_S)["result"]))
         self._ready = True
+        return missing
 
     def call(self, message: Sequence[Any], timeout_s: float) -> Any:
         answer = self._exchange(message, timeout_s)
-        self.held = tuple(answer.get("held", ()))
+        self.held = tuple(answer["held"])
         self.resident_bytes = self._measure()
         if self.held and not self._fresh_bytes:
             self._fresh_bytes = self.resident_bytes
         if "error" in answer:
-            raise errors.from_code(answer["error"], answer["message"])
+            raise errors.from_code(answer["error"], answer["message"][:_MAX_TEXT])
         if "bug" in answer:
-            logger.error("a worker failed:\n%s", answer["bug"])
+            logger.error("a worker failed:\n%s", logs.harmless(answer["bug"], _MAX_TEXT))
             raise SpectrogramPredictorError("internal error")
         return answer["result"]
 
@@ -347,6 +370,8 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self._channel.close()
+        self._warden.close()
+        self._scratch.remove()
         if self._statm is not None:
             os.close(self._statm)
             self._statm = None
@@ -366,30 +391,11 @@ class _Worker:
             if message:
                 self._channel.send(message, deadline)
             (answer,) = self._channel.receive(MAX_ANSWER_BYTES, deadline)
-            return json.loads(answer)
+            return answers.parse(answer)
         except TimeoutError as error:
             raise TooSlow(f"it took its worker longer than {timeout_s:g} s") from error
         except (EOFError, OSError, ValueError) as error:
             raise WorkerLost("the worker process ended, please send it again") from error
-
-
-@contextmanager
-def quiet_import() -> Iterator[None]:
-    """Keep what TensorFlow's native code says of missing accelerators off stderr, unless importing it fails."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def _pack(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> list[Any]:
@@ -400,12 +406,6 @@ def _pack(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> l
     )
     beside: list[pickle.PickleBuffer] = []
     return [pickle.dumps((fn, large, kwargs), protocol=5, buffer_callback=beside.append), *beside]
-
-
-def _environment(threads: int) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
-    environment.update({name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
-    return environment
 
 
 def _limits(settings: PredictionSettings) -> list[str]:
@@ -419,40 +419,3 @@ def _open_statm(pid: int) -> int | None:
         return os.open(f"/proc/{pid}/statm", os.O_RDONLY)
     except OSError:
         return None
-
-
-def _answer(message: Sequence[bytes], held: Callable[[], Sequence[str]]) -> bytes:
-    try:
-        fn, args, kwargs = pickle.loads(message[0], buffers=message[1:])  # noqa: S301  # from the server, which is trusted
-        answer = {"result": fn(*args, **kwargs), "held": list(held())}
-        return json.dumps(answer, allow_nan=False).encode()
-    except SpectrogramPredictorError as error:
-        return json.dumps({"error": error.code, "message": error.message, "held": list(held())}).encode()
-    except Exception:
-        return json.dumps({"bug": traceback.format_exc(), "held": list(held())}).encode()
-
-
-def main(arguments: list[str]) -> None:
-    """Be a worker: answer calls until the server goes away."""
-    stream, inbox, initializer, *limits = arguments
-    # Ctrl-C in a terminal goes to the whole group; the server decides when a worker ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logs.configure()
-    channel = Channel(socket.socket(fileno=int(stream)), Inbox(int(inbox)))
-    module, _, function = initializer.partition(":")
-    began = time.monotonic()
-    with quiet_import():
-        start = getattr(importlib.import_module(module), function)
-        held = start(*map(int, limits))
-    try:
-        channel.send([json.dumps({"result": time.monotonic() - began}).encode()])
-        while True:
-            message = channel.receive()
-            channel.send([_answer(message, held)])
-    except (EOFError, OSError):
-        # The server has gone.
-        return
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -7,13 +7,13 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spectrogram_predictor import plugins, storage
+from spectrogram_predictor import answers, plugins, storage
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import (
     DeadlineExceeded,
@@ -22,7 +22,9 @@ from spectrogram_predictor.errors import (
     QueueFull,
     SpectrogramPredictorError,
     StorageUnavailable,
+    WorkerLost,
 )
+from spectrogram_predictor.memo import Memo
 from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.registry import Registration, Registry, Terms
 from spectrogram_predictor.storage import Backend
@@ -102,6 +104,7 @@ class Predictor:
         self._known: dict[str, tuple[float, _Known]] = {}
         self._forgotten = 0
         self._out_of_service: dict[str, str] = {}
+        self._memo = Memo(settings.cached_answers)
         self._warming = False
         self._answered_at = 0.0
         self._interval_s = 0.0
@@ -179,9 +182,15 @@ class Predictor:
             The song or the csv cannot be used.
         """
         known = await self._look_up(sha256)
+        name = None
+        if self._settings.cached_answers:
+            name = await asyncio.to_thread(self._memo.name, known.model.terms.name, song, csv)
+        if (array := self._memo.get(name)) is not None:
+            return Answer(array, sha256, known.recipe, known.labels)
         self.check_room()
         try:
             array = await self._run(self._settings.timeout_s, known.model, _predict, song, csv)
+            _check(answers.check_array, array)
         except OutOfService as error:
             self._out_of_service[sha256] = error.message
             raise
@@ -190,6 +199,7 @@ class Predictor:
             self.forget(sha256)
             raise
         self._out_of_service.pop(sha256, None)
+        self._memo.put(name, array)
         return Answer(array, sha256, known.recipe, known.labels)
 
     def out_of_service(self, sha256: str) -> str | None:
@@ -214,6 +224,7 @@ class Predictor:
         terms = await self._registry.terms(registration)
         model = _Model(path, registration.sha256, format, terms)
         description: dict[str, Any] = await self._run(None, model, _inspect, loads=True)
+        _check(answers.check_description, description, format)
         return description
 
     def forget(self, sha256: str) -> None:
@@ -286,16 +297,31 @@ class Predictor:
         return "the model is registered, but has not been received and promoted yet"
 
 
-def get_executor(settings: PredictionSettings) -> Executor:
+def get_executor(settings: PredictionSettings, readable: Sequence[Path]) -> Executor:
     """Return the executor of ``prediction.executor``.
+
+    Parameters
+    ----------
+    settings : PredictionSettings
+        Its own.
+    readable : sequence of Path
+        Where the files are that it is told to read.
 
     Raises
     ------
     ConfigError
         It is not installed.
     """
-    executor: Executor = plugins.load("executors", settings.executor)(settings)
+    executor: Executor = plugins.load("executors", settings.executor)(settings, readable=readable)
     return executor
+
+
+def _check(check: Callable[..., None], *args: Any) -> None:
+    try:
+        check(*args)
+    except ValueError as error:
+        logger.error("a worker has answered nonsense: %s", error)
+        raise WorkerLost("the worker's answer was none, please send it again") from error
 
 
 def _predict(*args: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from spectrogram_predictor import fields as requested
 from spectrogram_predictor import golden, storage
 from spectrogram_predictor import recipe as recipes
 from spectrogram_predictor.errors import BadRequest, Damaged
@@ -154,7 +155,7 @@ class Request:
         if "golden" in body:
             changes["golden"], objects = golden.parse(body["golden"])
         if "allow_custom" in body:
-            changes["allow_custom"] = _parse_flag(body["allow_custom"])
+            changes["allow_custom"] = requested.flag(body["allow_custom"], "allow_custom")
         return cls(sha256, changes, objects)
 
     def applied_to(self, earlier: Registration | None) -> Registration:
@@ -392,12 +393,6 @@ def _parse_labels(value: object) -> tuple[str, ...]:
         [(twice, _)] = Counter(value).most_common(1)
         raise BadRequest(f"labels: {twice!r} is there twice")
     return tuple(value)
-
-
-def _parse_flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise BadRequest("allow_custom must be true or false")
-    return value
 
 
 def _parse_recipe(value: object) -> Recipe | None:

@@ -223,6 +223,11 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def __init__(self, url: str, options: Mapping[str, Any]) -> None: ...
 
+    @property
+    def local_folders(self) -> Sequence[Path]:
+        """Folders that the files of `fetch` are in, once the backend is open: workers can read no other files."""
+        return (Path("/"),)
+
     @abc.abstractmethod
     async def open(self) -> None:
         """Make ready; raise ConfigError if this store cannot be used."""

@@ -1,5 +1,6 @@
 """A real server in a process of its own, with real ports and real TLS."""
 
+import fcntl
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ import httpx
 import itsdangerous
 
 from spectrogram_predictor.client import Client
+from tests.backends.s3 import S3Server
 
 START_TIMEOUT_S = 60.0
 
@@ -128,11 +130,32 @@ class Live:
         found = [Path(top) / name for top, _, names in os.walk(self.storage / folder) for name in names]
         return sorted(path.relative_to(self.storage).as_posix() for path in found)
 
+    def read(self, name: str) -> bytes:
+        """Return what is in a file of the storage."""
+        return (self.storage / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write one, past the server."""
+        (self.storage / name).write_bytes(content)
+
     def worker_pids(self) -> list[int]:
         """Return the process ids of its workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         tasks = children.parent.parent.glob("*/children")
         return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+
+def is_first() -> bool:
+    """Tell, in a worker, whether no other one has asked.
+
+    They cannot write where others see it, but can hold a file: ``first``, in the last folder of PYTHONPATH.
+    """
+    token = os.open(Path(os.environ["PYTHONPATH"].rpartition(os.pathsep)[2], "first"), os.O_RDONLY)
+    try:
+        fcntl.flock(token, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
@@ -146,3 +169,30 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
 
 def _trusting(cacert: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=cacert)
+
+
+class LiveOnBucket(Live):
+    """The same, with its storage in a bucket of its own."""
+
+    def __init__(self, folder: Path, certs: Path, token: str, s3: S3Server) -> None:
+        self._s3 = s3
+        self._bucket = s3.make_bucket()
+        options = {"cache": str(folder / "cache"), **s3.options}
+        inline = ", ".join(f'{key} = "{value}"' for key, value in options.items())
+        settings = {
+            "storage__backend": "s3",
+            "storage__url": f"s3://{self._bucket}/models",
+            "storage__options": f"{{{inline}}}",
+        }
+        super().__init__(folder, certs, token, settings)
+
+    def files(self, prefix: str) -> list[str]:
+        found = self._s3.client().list_objects_v2(Bucket=self._bucket, Prefix=f"models/{prefix}/")
+        return sorted(item["Key"].removeprefix("models/") for item in found.get("Contents", ()))
+
+    def read(self, name: str) -> bytes:
+        answer = self._s3.client().get_object(Bucket=self._bucket, Key=f"models/{name}")
+        return bytes(answer["Body"].read())
+
+    def write(self, name: str, content: bytes) -> None:
+        self._s3.client().put_object(Bucket=self._bucket, Key=f"models/{name}", Body=content)

@@ -65,12 +65,12 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 
 ORDER = [
-    {"errors", "version", "lanes", "transfer"},
-    {"cache", "budget", "fields", "limits", "channel"},
+    {"errors", "version", "lanes", "transfer", "answers", "scratch"},
+    {"cache", "budget", "fields", "limits", "channel", "backlog", "memo"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},
     {"recipe"},
-    {"golden"},
+    {"golden", "warden"},
     {"storage", "pool"},
     {"pieces", "prefix"},
     {"partials"},
@@ -94,10 +94,10 @@ WITHIN = {
     ],
     "recipe": [{"schema"}, {"scaling", "segments"}, {"kinds"}, {"recipe"}, {"inputs", "default"}],
     "worker": [
-        {"compatibility", "catalog", "archive", "hdf5", "shapes"},
-        {"layers", "operations", "architecture"},
-        {"footprint"},
-        {"gate"},
+        {"compatibility", "catalog", "archive", "hdf5", "shapes", "kernel"},
+        {"layers", "operations", "architecture", "landlock", "seccomp"},
+        {"footprint", "box"},
+        {"gate", "process"},
         {"models"},
         {"warmth"},
         {"engine"},

@@ -1124,6 +1124,17 @@ def test_a_wrong_method_is_405(server: Live, method: str, path: str) -> None:
 
 
 @keeps_nothing
+def test_a_method_that_is_none_ends_the_connection_and_says_so(server: Live) -> None:
+    """Nobody sends the next request into a connection that is being closed."""
+    with server.connect() as connection:
+        connection.sendall(head("BREW", "/test"))
+        response = read_answer(connection)
+        refused(response, 405, "method_not_allowed")
+        assert response.headers["Connection"] == "close"
+        assert read_to_end(connection) == b""
+
+
+@keeps_nothing
 def test_the_upload_port_serves_only_uploads(server: Live) -> None:
     """What needs the API port is not on the other."""
     for path in ("/prediction", "/registermodelhash", "/hashmodels", "/models"):

@@ -9,13 +9,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import b64, build_model, csv_row, sha256
-from tests.live import Live
+from tests.backends.s3 import S3Server
+from tests.conftest import TOKEN, b64, build_model, csv_row, sha256
+from tests.live import Live, LiveOnBucket, wait_until
+
+
+@pytest.fixture(scope="module")
+def live_on_bucket(tmp_path_factory: pytest.TempPathFactory, certs: Path, s3_server: S3Server) -> Iterator[Live]:
+    server = LiveOnBucket(tmp_path_factory.mktemp("live"), certs, TOKEN, s3_server)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["live", "live_on_bucket"])
+def live(request: pytest.FixtureRequest) -> Live:
+    """A server on a folder, and one on a bucket."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Live)
+    return found
 
 
 def publish(live: Live, model: Path) -> str:
     """Bring a model in the way the document does; return its digest."""
     digest = sha256(model)
+    assert wait_until(lambda: live.http.get(f"{live.url}/readyz").status_code == 200)
     assert live.post_signed("/registermodelhash", {"hash": digest}).content == b'{"msg":"model hash stored"}'
     answer = live.upload(model.read_bytes())
     assert answer.content == b'{"message":"file uploaded!","uploaded":true}'
@@ -115,7 +133,7 @@ def test_a_served_model_goes_on_when_a_new_registration_does_not_pass(
 
 def stored(live: Live, digest: str) -> dict[str, Any]:
     """Return a registration as the storage has it."""
-    fields: dict[str, Any] = json.loads((live.storage / "registered" / f"{digest}.json").read_bytes())
+    fields: dict[str, Any] = json.loads(live.read(f"registered/{digest}.json"))
     return fields
 
 
@@ -129,7 +147,7 @@ def test_a_worker_whose_model_answers_otherwise_does_not_answer(live: Live, aske
     bad = json.loads(json.dumps(good))
     bad["golden"][0]["expected"][0][0] += 0.12
     began = len(live.log)
-    (live.storage / "registered" / f"{digest}.json").write_text(json.dumps(bad))
+    live.write(f"registered/{digest}.json", json.dumps(bad).encode())
     for _ in range(2):
         answer = live.post_signed("/prediction", question)
         assert (answer.status_code, answer.json()["code"]) == (503, "out_of_service")

@@ -1,6 +1,5 @@
 """What a worker does with a model's file, and what it keeps of it."""
 
-import contextlib
 import dataclasses
 import os
 import time
@@ -27,7 +26,7 @@ from spectrogram_predictor.sound import spectra
 from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
 from spectrogram_predictor.worker import engine, models
 from tests.conftest import ask, build_model, csv_row, inspect, sha256, terms
-from tests.live import wait_until
+from tests.live import is_first, wait_until
 
 
 @pytest.fixture
@@ -389,8 +388,7 @@ def test_a_golden_for_which_there_is_no_memory_now_says_nothing_of_the_model(
 def start_one_that_raises(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Start a worker; in the first one to come, calling a model raises from then on."""
     held = engine.start(threads, cached_models, memory_bytes)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(os.environ["TEST_ONE_OFF"])
+    if is_first():
 
         def raises(*args: Any) -> Any:
             raise AttributeError("it was there before")
@@ -402,8 +400,7 @@ def start_one_that_raises(threads: int, cached_models: int, memory_bytes: int) -
 def start_one_off(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Start a worker; the first one to come computes something else from then on."""
     held = engine.start(threads, cached_models, memory_bytes)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(os.environ["TEST_ONE_OFF"])
+    if is_first():
         call = models.Model.__call__
         models.Model.__call__ = lambda *args: call(*args) + 0.1  # type: ignore[method-assign]
     return held
@@ -411,12 +408,17 @@ def start_one_off(threads: int, cached_models: int, memory_bytes: int) -> Callab
 
 @pytest.mark.parametrize("start", [start_one_off, start_one_that_raises])
 def test_one_worker_out_of_service_is_no_other_s_business(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., None]
+    shelf: Shelf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    start: Callable[..., None],
 ) -> None:
     """The one whose model answers otherwise, or raises, never does, and the other one answers everything."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
-    monkeypatch.setenv("TEST_ONE_OFF", str(tmp_path / "off"))
-    pool = WorkerPool(PredictionSettings(workers=2), f"tests.test_engine:{start.__name__}")
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).resolve().parents[1]}{os.pathsep}{tmp_path}")
+    (tmp_path / "first").touch()
+    readable = [shelf.path.parent, tmp_path]
+    pool = WorkerPool(PredictionSettings(workers=2), f"tests.test_engine:{start.__name__}", readable)
     try:
         wait_until(lambda: len(pool.pids) == 2)
         question = (shelf.path, shelf.digest, "keras", shelf.terms(shelf.golden()), shelf.song, shelf.csv)
@@ -425,3 +427,6 @@ def test_one_worker_out_of_service_is_no_other_s_business(
     finally:
         pool.shutdown(cancel_futures=True)
     np.testing.assert_allclose(answers, [shelf.answer] * len(answers), atol=1e-6)
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert any("out of service" in message for message in errors)
+    caplog.clear()

@@ -62,6 +62,10 @@ class S3Backend(Backend):
         self.bucket = Bucket(name, f"{prefix}/" if prefix else "", options)
         self._cache = Cache(Path(options.get("cache", "var/cache")), options.get("cache_bytes", 16 * 2**30))
 
+    @property
+    def local_folders(self) -> Sequence[Path]:
+        return (self._cache.folder,)
+
     async def open(self) -> None:
         try:
             await self.bucket.connect()

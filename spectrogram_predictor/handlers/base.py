@@ -256,6 +256,9 @@ class BaseHandler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer ``{"msg", "code"}``; what is not in our tree is an opaque 500."""
+        if self.request.method not in self.SUPPORTED_METHODS:
+            # Tornado does not wait for the end of such a request, and closes the connection.
+            self._closing = True
         self.finish(self._said(_known(kwargs.get("exc_info", (None, None, None))[1], status_code)))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:

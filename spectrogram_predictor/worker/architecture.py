@@ -73,7 +73,8 @@ def check(model: Any, *, allow_custom: bool = False) -> None:
     UnsupportedMedia
         It names what is not accepted; the message says which layer.
     """
-    if not isinstance(model, Mapping) or model.get("class_name") not in catalog.MODELS:
+    name = model.get("class_name") if isinstance(model, Mapping) else None
+    if not isinstance(name, str) or name not in catalog.MODELS:
         raise UnsupportedMedia(_no_model(model))
     _Walk(allow_custom).check(model)
 
@@ -180,7 +181,8 @@ def _check_function(part: Mapping[str, Any], owner: Mapping[str, Any], idle: boo
 
 def _check_numbers(part: Mapping[str, Any], owner: Mapping[str, Any]) -> None:
     config = part.get("config")
-    if not isinstance(config, Mapping) or config.get("dtype") not in _NUMBERS:
+    dtype = config.get("dtype") if isinstance(config, Mapping) else None
+    if not isinstance(dtype, str) or dtype not in _NUMBERS:
         raise UnsupportedMedia(f"{called(owner)} has an array that does not hold numbers")
 
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 import soundfile
 
-from spectrogram_predictor.errors import SpectrogramPredictorError
 from spectrogram_predictor.recipe import default
 from spectrogram_predictor.sound.audio import SR
 from spectrogram_predictor.worker.models import Model
@@ -42,11 +41,11 @@ def warm_libraries() -> None:
 
 def warm_model(model: Model) -> None:
     """Call a model once, on zeros: the first call builds its graph."""
-    zeros = [np.zeros((1, *(size or _ANY for size in shape)), np.float32) for shape in model.shapes]
     try:
-        model(zeros)
-    except SpectrogramPredictorError as error:
-        logger.debug("the model cannot be called on zeros: %s", error)
+        model([np.zeros((1, *(size or _ANY for size in shape)), np.float32) for shape in model.shapes])
+    except Exception as error:
+        # Whoever asks will be told, if it is not only about zeros.
+        logger.debug("the model cannot be called on zeros: %r", error)
 
 
 def patiently(function: Callable[..., T], *args: Any) -> T:
@@ -55,7 +54,8 @@ def patiently(function: Callable[..., T], *args: Any) -> T:
 
     def call() -> None:
         if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            # 0 is this thread.
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         try:
             result.set_result(function(*args))
         except BaseException as error:

@@ -1,6 +1,7 @@
 """S3 servers for the tests, on real sockets."""
 
 import json
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -53,8 +54,12 @@ class S3Server:
 @contextmanager
 def moto() -> Iterator[S3Server]:
     """Run moto in a thread."""
-    from moto.server import ThreadedMotoServer  # not for tests that need none
+    from moto import backends  # not for tests that need none
+    from moto.server import ThreadedMotoServer
 
+    # It would look through its folders at every request.
+    names = tuple(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: names
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -76,8 +81,9 @@ def contents(bucket: str, prefix: str) -> dict[str, bytes]:
 
 @contextmanager
 def swift(tool: Path, folder: Path) -> Iterator[S3Server]:
-    """Run OpenStack Swift, with the tool that starts it."""
-    done = subprocess.run([tool, "start", folder, "0"], check=True, capture_output=True)
+    """Run OpenStack Swift, with the tool that starts it; it takes parts of a few bytes."""
+    environ = {**os.environ, "S3_SWIFT_MIN_PART": "1"}
+    done = subprocess.run([tool, "start", folder, "0"], check=True, capture_output=True, env=environ)
     found = json.loads(done.stdout)
     try:
         yield S3Server(found["endpoint_url"], found["access_key"], found["secret_key"], found["region"])

@@ -26,7 +26,7 @@ def lambdas(wrapped: bool) -> Iterator[Animal]:
         for depth in (0, DEEP):
 
             def build(trap: Trap, ending: str = ending, depth: int = depth) -> bytes:
-                return saved(with_lambda(trap, depth, wrapped), ending)
+                return saved(with_lambda(writing(trap), depth, wrapped), ending)
 
             yield Animal(
                 f"{name}{' wrapped' if wrapped else ''}, {depth} deep",
@@ -36,22 +36,25 @@ def lambdas(wrapped: bool) -> Iterator[Animal]:
             )
 
 
-def with_lambda(trap: Trap, depth: int = 0, wrapped: bool = False) -> Any:
-    """Build a model that writes the marker when it is called, so many models deep."""
+def writing(trap: Trap) -> str:
+    """Return code that writes the marker."""
+    return f"(open({str(trap.marker)!r}, 'w').close(), x)[1]"
+
+
+def with_lambda(code: str, depth: int = 0, wrapped: bool = False) -> Any:
+    """Build a model that runs code on ``x`` when it is called, so many models deep."""
     import keras
 
     layers = keras.layers
     # Not from around it: only what is in the code itself is saved.
     scope: dict[str, Any] = {}
-    exec(f"write = lambda x: (open({str(trap.marker)!r}, 'w').close(), x)[1]", scope)
-    layer = layers.Lambda(scope["write"], output_shape=(4,), name="odd")
+    exec(f"run = lambda x: {code}", scope)
+    layer = layers.Lambda(scope["run"], output_shape=(4,), name="odd")
     shape = (2, 4) if wrapped else (4,)
     part: Any = layers.TimeDistributed(layer, name="each") if wrapped else layer
     for level in range(depth):
         part = keras.Sequential([layers.Input(shape), part], name=f"level_{level}")
-    model = keras.Sequential([layers.Input(shape), part, layers.Flatten(), layers.Dense(3)])
-    trap.marker.unlink(missing_ok=True)
-    return model
+    return keras.Sequential([layers.Input(shape), part, layers.Flatten(), layers.Dense(3, name="answer")])
 
 
 def _lookup(class_name: str, where: Callable[[Trap], str]) -> Callable[[Dialect, Trap], Any]:
