@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from spectrogram_predictor import storage, tokens
+from spectrogram_predictor.collection import Collection
 from spectrogram_predictor.config import PromotionSettings
 from spectrogram_predictor.errors import (
     Damaged,
@@ -90,7 +91,7 @@ class Promoter:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._seen: dict[str, tuple[str, str]] = {}
         self._trials: dict[str, int] = {}
-        self._collected: tuple[list[Entry], list[Entry]] | None = None
+        self._collection = Collection(backend, registry)
 
     async def register(self, request: Request) -> None:
         """Keep what a signed request says of a model; what it does not mention stays as it was.
@@ -158,7 +159,7 @@ class Promoter:
             begun = await self._look_through()
             under_way = list(self._trying.values())
             await self._expire()
-            await self._collect()
+            await self._collection.collect(self._settings.incoming_ttl_s)
         await asyncio.gather(*under_way)
         return list(dict.fromkeys(digest for trial in begun if (digest := trial.result())))
 
@@ -355,38 +356,6 @@ class Promoter:
             await self._uploads.partials.recover()
         except SpectrogramPredictorError as error:
             logger.warning("uploads that are whole stay for the next sweep: %s", error)
-
-    async def _collect(self) -> None:
-        """Remove songs that no golden names: of a registration that another has replaced, or that never came."""
-        oldest = await self._backend.now() - self._settings.incoming_ttl_s
-        # Listed before the registrations are: whatever is named, was there before it was.
-        stale = [entry for entry in await self._backend.list(storage.GOLDEN) if entry.modified < oldest]
-        if not stale:
-            return
-        registered = await self._backend.list(storage.REGISTERED)
-        if (stale, registered) == self._collected:
-            return
-        named = await self._named(registered)
-        if named is None:
-            return
-        for entry in stale:
-            if storage.digest_of(entry.key) not in named:
-                logger.info("deleting %s: no registration names it", entry.key)
-                await self._delete_unchanged(entry)
-        self._collected = (stale, registered)
-
-    async def _named(self, registered: Sequence[Entry]) -> set[str] | None:
-        """Return the digests that goldens name; None if a registration cannot be read, and may name any."""
-        named: set[str] = set()
-        for entry in registered:
-            try:
-                registration = await self._registry.get(storage.digest_of(entry.key))
-            except Damaged as error:
-                logger.debug("all goldens stay: %s", error)
-                return None
-            goldens = registration.golden if registration else ()
-            named.update(digest for golden in goldens for digest in golden.objects)
-        return named
 
 
 def _is_no_fault_of_the_file(error: SpectrogramPredictorError) -> bool:

@@ -75,6 +75,7 @@ ORDER = [
     {"pieces", "prefix"},
     {"partials"},
     {"registry", "uploads", "scrub", "tokens"},
+    {"collection"},
     {"promotion", "predictor", "worker"},
     {"handlers"},
     {"tls"},

@@ -24,7 +24,7 @@ from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.registry import Registration, Terms
 from spectrogram_predictor.sound import spectra
 from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
-from spectrogram_predictor.worker import engine, models
+from spectrogram_predictor.worker import engine, models, warmth
 from tests.conftest import ask, build_model, csv_row, inspect, sha256, terms
 from tests.live import is_first, wait_until
 
@@ -334,6 +334,7 @@ def test_goldens_may_not_take_for_ever_before_the_model_is_called(
 ) -> None:
     """The time counts while their inputs are made."""
     monkeypatch.setattr(engine, "MAX_GOLDEN_S", 0.0)
+    monkeypatch.setattr(warmth, "warm_model", lambda model: None)
     monkeypatch.setattr(models.Model, "__call__", None)
     with pytest.raises(Unprocessable, match=r"^golden 1: the goldens take longer than 0 s"):
         engine.inspect(window_model, sha256(window_model), "keras", window_terms)

@@ -27,7 +27,7 @@ from spectrogram_predictor import (
 from spectrogram_predictor.recipe.kinds import Input
 from spectrogram_predictor.recipe.schema import Document
 from spectrogram_predictor.registry import Registration
-from spectrogram_predictor.worker import engine
+from spectrogram_predictor.worker import engine, gate
 from tests.conftest import b64, changed, sha256
 from tests.test_inputs import encoded, waveform
 from tests.test_promotion import House, request
@@ -231,8 +231,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def house(io_loop: IOLoop, tmp_path: Path) -> Iterator[House]:
+def house(io_loop: IOLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """A storage with a promoter whose trials are real."""
+    # Of arrays of any size it would hold more than anybody needs.
+    monkeypatch.setattr(gate, "MAX_PEAK", 2**30)
     house = House(tmp_path)
 
     async def inspect(key: str, registration: Registration, format_: str) -> dict[str, Any]:

@@ -595,13 +595,13 @@ async def test_a_song_that_comes_again_is_not_removed_as_old(house: House) -> No
     """It may be on its way into a registration that is not written yet."""
     await house.registry.keep({sha256(b"song"): b"song"})
     house.later(10**6)
-    named = house.promoter._named
+    named = house.promoter._collection._named
 
     async def keep_meanwhile(*args: Any) -> Any:
         await house.registry.keep({sha256(b"song"): b"song"})
         return await named(*args)
 
-    house.promoter._named = keep_meanwhile  # type: ignore[method-assign]
+    house.promoter._collection._named = keep_meanwhile  # type: ignore[method-assign]
     await house.promoter.sweep()
     assert house.goldens() == [sha256(b"song")]
 
@@ -612,7 +612,7 @@ async def test_songs_are_looked_for_only_when_something_has_changed(house: House
     await house.publish(HDF5, golden=[golden(b"song")])
     house.later(10**6)
     await house.promoter.sweep()
-    house.promoter._named = None  # type: ignore[method-assign, assignment]
+    house.promoter._collection._named = None  # type: ignore[method-assign, assignment]
     await house.promoter.sweep()
     assert house.goldens() == [sha256(b"song")]
 

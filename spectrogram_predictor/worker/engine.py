@@ -8,7 +8,8 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,10 @@ def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # n
     served = _models.pop(sha256, None)
     if served is None:
         _make_room(_verified(path, sha256))
-        served = _load(path, sha256, format, terms)
+        try:
+            served = _load(path, sha256, format, terms)
+        except _Failed as error:
+            raise _withdraw(sha256, terms, error.message) from error
     served.used = time.monotonic()
     # Kept before it has proved itself: what it needs for that may be away now.
     _models[sha256] = served
@@ -216,8 +220,21 @@ def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # n
     return served
 
 
+@contextmanager
+def _foreseen(sha256: str, otherwise: str) -> Iterator[None]:
+    """Let pass what is foreseen, and turn any other error into one that may be this worker's alone."""
+    try:
+        yield
+    except SpectrogramPredictorError:
+        raise
+    except Exception as error:
+        models.raise_if_passing(error)
+        logger.exception("%s: %s", sha256, otherwise)
+        raise _Failed(f"{otherwise}: {models.public(error)}") from error
+
+
 def _withdraw(sha256: str, terms: Terms, reason: str) -> OutOfService:
-    del _models[sha256]
+    _models.pop(sha256, None)
     message = f"the model is out of service in this worker: {reason}"
     _withdrawn[sha256] = (terms.registration, message)
     logger.error("%s in process %d: %s", sha256, os.getpid(), message)
@@ -239,16 +256,11 @@ def _prove(model: models.Model, sha256: str, terms: Terms) -> Recipe | None:
         song = _content(terms, golden.song)
         csv = _content(terms, golden.csv) if golden.csv else None
         try:
-            golden.check(_answer(model, recipe, song, csv), registration.names)
+            with _foreseen(sha256, f"golden {number} cannot be predicted"):
+                golden.check(_answer(model, recipe, song, csv), registration.names)
             budget.check()
         except _UNFIT as error:
             raise Unprocessable(f"golden {number}: {error.message}") from error
-        except SpectrogramPredictorError:
-            raise
-        except Exception as error:
-            models.raise_if_passing(error)
-            logger.exception("golden %d of %s failed", number, sha256)
-            raise _Failed(f"golden {number} cannot be predicted: {models.public(error)}") from error
     return recipe
 
 
@@ -257,7 +269,8 @@ def _load(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # noq
     # At every load: what was promoted before there was this gate, or under another, has not been through it.
     allow_custom = Registration.from_json(terms.registration, sha256).allow_custom
     model = models.load(path, format, allow_custom=allow_custom)
-    warmth.warm_model(model)
+    with _foreseen(sha256, "it cannot be called"):
+        warmth.warm_model(model)
     logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
     return _Served(model, path.stat().st_size)
 

@@ -32,6 +32,8 @@ MAX_EXPANSION = 100
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _HEAP = b"GCOL\x01\x00\x00\x00"
+_HEAP_HEAD = 16
+_OBJECT = struct.Struct("<HH4xQ")
 _SLACK_BYTES = 2**20
 _UNDEFINED = 0xFFFFFFFFFFFFFFFF
 _FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_FLETCHER32: "fletcher32"}
@@ -253,18 +255,42 @@ def _largest_string(file: BinaryIO, size: int) -> int:
     """Return a size that no text of variable length in the file exceeds.
 
     They lie in heaps, and any number of attributes may have one and the same: without looking there, nothing says
-    how much memory an attribute takes.
+    how much memory an attribute takes. Some heaps that are damaged, HDF5 reads for ever.
     """
-    largest, position, held = 0, 0, b""
+    largest = total = 0
+    for at in _heaps(file):
+        file.seek(at + len(_HEAP))
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        total += length
+        if not _HEAP_HEAD <= length <= size - at or total > size:
+            raise UnsupportedMedia("not an HDF5 file that can be read: a heap of texts is damaged")
+        largest = max(largest, _largest_in(file.read(length - _HEAP_HEAD)))
+    return largest
+
+
+def _largest_in(heap: bytes) -> int:
+    """Return the size of the largest object in a heap, having gone through all of it."""
+    at = largest = 0
+    while at + _OBJECT.size <= len(heap):
+        index, _, length = _OBJECT.unpack_from(heap, at)
+        # What is free is one object with the number 0, its head included.
+        step = _OBJECT.size + -(-length // 8) * 8 if index else length
+        if step < _OBJECT.size or step > len(heap) - at:
+            raise UnsupportedMedia("not an HDF5 file that can be read: a heap of texts is damaged")
+        at, largest = at + step, max(largest, length if index else 0)
+    return largest
+
+
+def _heaps(file: BinaryIO) -> list[int]:
+    """Return wherever a heap may begin."""
+    found, position, held = [], 0, b""
     file.seek(0)
     while block := file.read(2**22):
         data = held + block
-        for at in _positions(data, _HEAP):
-            if at + 16 <= len(data):
-                largest = max(largest, min(struct.unpack_from("<Q", data, at + 8)[0], size))
+        found += [position - len(held) + at for at in _positions(data, _HEAP)]
         position += len(block)
-        held = data[-15:]
-    return largest
+        held = data[1 - len(_HEAP) :]
+    return found
 
 
 def _positions(data: bytes, wanted: bytes) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,29 @@ async def test_a_bucket_that_cannot_be_used_stops_the_start(s3_server: S3Server,
         backend = S3Backend(url, options)
         with pytest.raises(ConfigError, match=said):
             await backend.open()
+
+
+@pytest.mark.swift
+@pytest.mark.gen_test
+async def test_credentials_that_are_wrong_or_missing_stop_the_start(
+    swift: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The message says which, and what to do; never the secret."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    url = f"s3://{swift.make_bucket()}"
+    address = {"endpoint_url": swift.endpoint_url, "region": swift.region}
+    for options, said in (
+        ({**swift.options, "secret": "a wrong one"}, "SignatureDoesNotMatch"),
+        (address, "AWS_ACCESS_KEY_ID"),
+        ({**address, "profile": "absent"}, "absent"),
+    ):
+        backend = S3Backend(url, options)
+        with pytest.raises(ConfigError, match=said) as caught:
+            await backend.open()
+        assert "a wrong one" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,13 @@ _OBJECTS: dict[str, tuple[str, Callable[[h5py.File, bool], None]]] = {
 }  # fmt: skip
 
 
+def _endless(data: bytes) -> bytes:
+    """Return the file with a heap of texts that HDF5 reads for ever."""
+    at = data.index(b"GCOL") + 16
+    # What is free is said to have no size, not even that of its own head.
+    return data[:at] + bytes(16) + data[at + 16 :]
+
+
 def objects() -> Iterator[Animal]:
     for name, (reason, change) in _OBJECTS.items():
         for ending in ENDINGS:
@@ -139,6 +146,7 @@ def objects() -> Iterator[Animal]:
         "an archive behind": ("bytes behind its end", lambda data: data + harmless("keras")),
         "cut short": ("it is cut short", lambda data: data[:-1]),
         "a block before": ("it does not begin as one", lambda data: bytes(512) + data),
+        "texts without end": ("a heap of texts is damaged", _endless),
         "an unknown version": ("of an unknown version", lambda data: data[:8] + b"\x09" + data[9:]),
     }
     for name, (reason, change_bytes) in shapes.items():
