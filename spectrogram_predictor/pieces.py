@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 from spectrogram_predictor import storage
-from spectrogram_predictor.errors import SpectrogramPredictorError, StorageUnavailable, Superseded
+from spectrogram_predictor.errors import OffsetMismatch, SpectrogramPredictorError, StorageUnavailable, Superseded
 from spectrogram_predictor.storage import Backend, Entry, Partial
 
 
@@ -113,7 +113,9 @@ class Pieces(Partial):
         key = storage.piece_key(self._id, self.stored)
         # There may be one that is ours: put, although the answer got lost.
         if not await self._backend.put(key, data, exclusive=True) and await self._backend.read(key) != data:
-            raise Superseded("somebody else goes on with this upload")
+            # The last piece of whoever was the writer before, on its way when this one began.
+            await self._check()
+            raise OffsetMismatch("the upload is at another offset by now, ask for it")
         self.stored += len(data)
 
     async def _check(self) -> None:

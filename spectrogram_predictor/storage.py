@@ -184,6 +184,8 @@ class Partial(abc.ABC):
         ------
         Superseded
             Somebody has resumed it since.
+        OffsetMismatch
+            The last bytes of whoever wrote before arrived late, and are where these should go.
         """
 
     @abc.abstractmethod
@@ -192,8 +194,8 @@ class Partial(abc.ABC):
 
         Raises
         ------
-        Superseded
-            Somebody has resumed it since: nothing may be acknowledged any more.
+        Superseded, OffsetMismatch
+            As for `write`: nothing may be acknowledged any more.
         """
 
     @abc.abstractmethod

@@ -138,6 +138,8 @@ class FaultyBackend(Backend):
     @property
     def _appends(self) -> bool:
         """Whether the other one keeps uploads in a way of its own; if not, they are made of operations."""
+        if isinstance(self.inner, FaultyBackend):
+            return self.inner._appends
         return type(self.inner).resume is not Backend.resume
 
     async def begin(self, upload_id: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tornado.ioloop import IOLoop
 
+from spectrogram_predictor import storage
 from spectrogram_predictor.errors import StorageUnavailable
 from spectrogram_predictor.promotion import Promoter
 from spectrogram_predictor.registry import Registration
@@ -169,6 +170,13 @@ class EarlyWriter(FaultyWriter):
             await self._inner.commit()
 
 
+class DropsPieces(Wrapper):
+    """It says that a piece is there, and it is not."""
+
+    async def put(self, key: str, data: bytes, *, exclusive: bool = False) -> bool:
+        return storage.piece_offset(key) is not None or await self.inner.put(key, data, exclusive=exclusive)
+
+
 class KeepsAll(Wrapper):
     """Its delete does nothing."""
 
@@ -207,6 +215,7 @@ class BelievesAnybody(Promoter):
         (DeletesFirst, "I5"),
         (CopiesWithoutLooking, "I1"),
         (AnswersEarly, "I5.*I4"),
+        (DropsPieces, "I4"),
         (KeepsAll, "I3"),
         (ExpiresAll, "I6"),
         (GivesUp, "I5"),

@@ -59,6 +59,7 @@ class Storage(RuleBasedStateMachine):
     """Three servers on one storage; clients that remember what they were told."""
 
     uploads = Bundle("uploads")
+    partials = Bundle("partials")
     backend: type[MemoryBackend] = MemoryBackend
 
     def __init__(self) -> None:
@@ -123,6 +124,30 @@ class Storage(RuleBasedStateMachine):
     @rule(upload=consumes(uploads))
     def cancel(self, upload: Any) -> None:
         self.do(heard(upload[1].cancel()))
+
+    @rule(target=partials, server=servers, data=contents)
+    def begin_partial(self, server: int, data: bytes) -> Any:
+        (upload_id,) = self.do(self.world.begin_partial(self.servers[server], data))
+        return upload_id or multiple()
+
+    @rule(server=servers, upload_id=partials, end=st.integers(1, 30))
+    def go_on(self, server: int, upload_id: str, end: int) -> None:
+        felt = self.servers[server].backend.faults.felt  # type: ignore[attr-defined]
+        (done,) = self.do(self.world.go_on(self.servers[server], upload_id, end))
+        if not done and self.servers[server].backend.faults.felt == felt:  # type: ignore[attr-defined]
+            raise Violation("I6: an upload that can be gone on with cannot")
+
+    @rule(seed=seeds, upload_id=partials, ends=st.lists(st.integers(1, 30), min_size=SERVERS, max_size=SERVERS))
+    def go_on_everywhere(self, seed: int, upload_id: str, ends: list[int]) -> None:
+        self.turns.seed(seed)
+        self.do(
+            *(swept(server) for server in self.servers),
+            *(self.world.go_on(server, upload_id, end) for server, end in zip(self.servers, ends, strict=True)),
+        )
+
+    @rule(server=servers, upload_id=consumes(partials))
+    def terminate(self, server: int, upload_id: str) -> None:
+        self.do(self.world.terminate(self.servers[server], upload_id))
 
     @rule(data=contents)
     def drop(self, data: bytes) -> None:

@@ -53,7 +53,7 @@ class Client:
     live: Live
     state: Path
 
-    def start(self, url: str, path: Path) -> "subprocess.Popen[str]":
+    def start(self, url: str, path: Path, ours: str = "upload") -> "subprocess.Popen[str]":
         """Let it upload a registered file to the upload port at this URL."""
         cacert = str(Path(self.live.setting("server__certs")) / "server.crt")
         environ = {
@@ -65,7 +65,7 @@ class Client:
             "XDG_STATE_HOME": str(self.state),
         }
         if self.name == "ours":
-            command = [sys.executable, "-m", "spectrogram_predictor", "upload", str(path)]
+            command = [sys.executable, "-m", "spectrogram_predictor", ours, str(path)]
             command += ["--url", self.live.url, "--upload-url", url]
         else:
             program = {
@@ -289,3 +289,28 @@ def test_a_connection_that_hangs_is_given_up_by_the_client(live: Live, linked: L
     assert linked.cuts == []
     assert linked.connections >= 3
     assert served(live, digest)["state"] == "promoted"
+
+
+def test_a_client_that_is_killed_goes_on_when_it_is_started_again(
+    live: Live, linked: Link, make_client: Callable[[str, Live], Client], big_model: Path
+) -> None:
+    """Where it was; what it had sent is not sent again, and nothing is left of its note."""
+    client = make_client("ours", live)
+    digest = sha256(big_model)
+    size = big_model.stat().st_size
+    linked.bytes_per_s = size / 4
+    process = client.start(linked.url, big_model, "publish")
+    wait_until(lambda: linked.sent > size // 2)
+    process.kill()
+    process.communicate()
+    (note,) = (client.state / "spectrogram-predictor" / "uploads").iterdir()
+    assert note.stat().st_mode & 0o077 == 0
+    process = client.start(linked.url, big_model, "publish")
+    assert process.communicate(timeout=TIMEOUT_S)[0].endswith(f"{digest}\n")
+    assert linked.sent < size * 1.02 + PART
+    assert not note.exists()
+    assert served(live, digest)["state"] == "promoted"
+    before = linked.sent
+    process = client.start(linked.url, big_model, "publish")
+    process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, linked.sent) == (0, before)

@@ -5,8 +5,9 @@ import email.utils
 import hashlib
 import os
 import random
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +304,41 @@ def test_the_location_is_where_the_client_found_the_server(tus: Tus) -> None:
     """A path, for whatever name and port it has for it."""
     path = tus.create(noise(10))
     assert httpx.URL(path).is_relative_url
+
+
+@pytest.fixture
+def two(make_live: Callable[..., Live]) -> tuple[Tus, Tus]:
+    """Two servers on one folder."""
+    return Tus(make_live()), Tus(make_live())
+
+
+def test_of_two_servers_the_one_that_was_asked_last_wins(two: tuple[Tus, Tus]) -> None:
+    """While the other one's client still sends: it is told, and none of its bytes get between the newer ones."""
+    a, b = two
+    data = noise(10 * MIB)
+    path = a.create(data)
+    with sending(a, path, 0, data) as older:
+        wait_until(lambda: b.offset(path) == len(data) // 2)
+        assert b.patch(path, len(data) // 2, data[len(data) // 2 : -1000]).status_code == 204
+        older.sendall(b"x" * (len(data) // 2))
+        assert older.recv(100).startswith(b"HTTP/1.1 409 ")
+    assert a.offset(path) == b.offset(path) == len(data) - 1000
+    assert a.patch(path, len(data) - 1000, data[-1000:]).headers["X-Model-Digest"] == sha256(data)
+    assert b.offset(path) == len(data)
+
+
+def test_a_server_that_hangs_keeps_its_uploads_until_it_is_gone(two: tuple[Tus, Tus]) -> None:
+    """423 from the other one, which tells the offset all the same; once it is killed, the other one goes on."""
+    a, b = two
+    data = noise(10 * MIB)
+    path = a.create(data)
+    with sending(a, path, 0, data):
+        wait_until(lambda: b.offset(path) == len(data) // 2)
+        os.kill(a.live.process.pid, signal.SIGSTOP)
+        answer = b.patch(path, len(data) // 2, data[len(data) // 2 :])
+        assert (answer.status_code, answer.json()["code"]) == (423, "upload_locked")
+        assert answer.headers["Retry-After"] == "1"
+        assert b.offset(path) == len(data) // 2
+        a.live.kill()
+    answer = b.patch(path, len(data) // 2, data[len(data) // 2 :])
+    assert (answer.status_code, answer.headers["X-Model-Digest"]) == (204, sha256(data))

@@ -8,7 +8,7 @@ import pytest
 
 from backends.conformance.story import Stories, story
 from spectrogram_predictor import storage
-from spectrogram_predictor.errors import SpectrogramPredictorError, Superseded
+from spectrogram_predictor.errors import OffsetMismatch, SpectrogramPredictorError, Superseded
 from spectrogram_predictor.storage import Backend, Partial
 
 MIB = 2**20
@@ -113,7 +113,7 @@ class Resumption(Stories):
                     await partial.write(bytes([number]) * 1000)
                     acknowledged.append((await partial.sync(), number))
                     await asyncio.sleep(0)
-            except Superseded:
+            except OffsetMismatch:
                 pass
             finally:
                 await partial.close()

@@ -1,0 +1,140 @@
+"""Uploads that can be gone on with, without HTTP: what a client or a server that dies leaves behind."""
+
+from pathlib import Path
+
+import pytest
+
+from backends.local import LocalBackend
+from spectrogram_predictor import storage
+from spectrogram_predictor.errors import DigestMismatch, OffsetMismatch, Superseded, TooLarge, UploadGone
+from spectrogram_predictor.registry import Registration
+from spectrogram_predictor.storage import Backend
+from tests.backends.memory import MemoryBackend, Store
+from tests.conftest import sha256
+from tests.world import LONG_S, OVER_S, Server
+
+DATA = b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 40
+
+
+@pytest.fixture(params=["pieces", "file"])
+def make_backend(request: pytest.FixtureRequest, tmp_path: Path) -> object:
+    """Return ways to one storage, of both kinds."""
+    store = Store(tmp_path)
+    if request.param == "pieces":
+        return lambda: MemoryBackend(store, {})
+    return lambda: LocalBackend(str(tmp_path), {})
+
+
+async def server(make_backend: object, ttl_s: float = LONG_S) -> Server:
+    """Start a server that knows nothing yet."""
+    backend: Backend = make_backend()  # type: ignore[operator]
+    await backend.open()
+    return Server(backend, ttl_s)
+
+
+async def send(at: Server, upload_id: str, start: int, end: int) -> int:
+    """Send some of it, and hear how far it is."""
+    append = await at.uploads.partials.append(upload_id, start)
+    try:
+        await append.write(DATA[start:end])
+        return await append.end()
+    finally:
+        await append.close()
+
+
+@pytest.mark.gen_test
+async def test_what_is_whole_when_its_server_dies_is_finished_by_another(make_backend: object) -> None:
+    """All bytes are stored, and nobody was told: a sweep finds out, and promotes them."""
+    first = await server(make_backend)
+    await first.registry.register(Registration(sha256(DATA)))
+    info = await first.uploads.partials.create(len(DATA), sha256(DATA))
+    partial = await first.backend.resume(info.upload_id)
+    assert partial
+    await partial.write(DATA)
+    assert await partial.sync() == len(DATA)
+    await partial.close()
+    second = await server(make_backend, OVER_S)
+    status = await second.uploads.partials.status(info.upload_id, LONG_S)
+    assert status.offset == len(DATA) - 1
+    assert await second.promoter.sweep() == [sha256(DATA)]
+
+
+@pytest.mark.gen_test
+async def test_the_last_byte_is_asked_for_until_the_digest_is_known(make_backend: object) -> None:
+    """Whoever sends it then hears what has become of all of them; it does not count twice."""
+    first = await server(make_backend)
+    info = await first.uploads.partials.create(len(DATA), sha256(DATA))
+    partial = await first.backend.resume(info.upload_id)
+    assert partial
+    await partial.write(DATA)
+    await partial.close()
+    second = await server(make_backend)
+    assert await send(second, info.upload_id, len(DATA) - 1, len(DATA)) == len(DATA)
+    assert await second.backend.read(storage.received_key(info.upload_id)) == DATA
+    # Also when the answer got lost.
+    assert await send(second, info.upload_id, len(DATA) - 1, len(DATA)) == len(DATA)
+    assert (await first.uploads.partials.status(info.upload_id, LONG_S)).offset == len(DATA)
+
+
+@pytest.mark.gen_test
+async def test_the_digest_is_right_wherever_the_bytes_came(make_backend: object) -> None:
+    """To one server and the other by turns, each of which has seen only some of them."""
+    servers = [await server(make_backend) for _ in range(2)]
+    info = await servers[0].uploads.partials.create(len(DATA), sha256(DATA))
+    step = 777
+    for number, start in enumerate(range(0, len(DATA), step)):
+        end = min(start + step, len(DATA))
+        assert await send(servers[number % 3 % 2], info.upload_id, start, end) == end
+    assert await servers[0].backend.read(storage.received_key(info.upload_id)) == DATA
+
+
+@pytest.mark.gen_test
+async def test_other_bytes_are_not_kept(make_backend: object) -> None:
+    """All of them came, and they hash to something else: the upload is gone."""
+    one = await server(make_backend)
+    info = await one.uploads.partials.create(len(DATA), sha256(b"something else"))
+    with pytest.raises(DigestMismatch):
+        await send(one, info.upload_id, 0, len(DATA))
+    with pytest.raises(UploadGone):
+        await one.uploads.partials.status(info.upload_id, LONG_S)
+    assert await one.backend.list(storage.INCOMING) == []
+
+
+@pytest.mark.gen_test
+async def test_what_does_not_fit_is_refused(make_backend: object) -> None:
+    """Another offset, and more than was said."""
+    one = await server(make_backend)
+    info = await one.uploads.partials.create(len(DATA), sha256(DATA))
+    with pytest.raises(OffsetMismatch, match="at 0, not at 5"):
+        await send(one, info.upload_id, 5, 10)
+    append = await one.uploads.partials.append(info.upload_id, 0)
+    with pytest.raises(TooLarge):
+        await append.write(DATA + b"x")
+    await append.close()
+
+
+@pytest.mark.gen_test
+async def test_an_upload_that_was_ended_takes_nothing(make_backend: object) -> None:
+    """Not from whoever was sending either."""
+    one = await server(make_backend)
+    info = await one.uploads.partials.create(len(DATA), sha256(DATA))
+    append = await one.uploads.partials.append(info.upload_id, 0)
+    await append.write(DATA[:100])
+    await one.uploads.partials.terminate(info.upload_id)
+    with pytest.raises(Superseded):
+        await append.write(DATA[100:])
+    await append.close()
+    assert await one.backend.list(storage.INCOMING) == []
+
+
+@pytest.mark.gen_test
+async def test_an_upload_that_nobody_goes_on_with_expires(make_backend: object) -> None:
+    """All of it at once, and not before its time."""
+    one = await server(make_backend)
+    info = await one.uploads.partials.create(len(DATA), sha256(DATA))
+    await send(one, info.upload_id, 0, 100)
+    assert await one.uploads.partials.expire(LONG_S) == []
+    assert await one.uploads.partials.expire(OVER_S) == [info.upload_id]
+    with pytest.raises(UploadGone):
+        await one.uploads.partials.status(info.upload_id, LONG_S)
+    assert await one.backend.list(storage.INCOMING) == []
