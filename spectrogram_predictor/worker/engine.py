@@ -42,6 +42,7 @@ _UNFIT = (BadRequest, TooLarge, Unprocessable, UnsupportedMedia)
 
 _FILE_SHARE = 3
 _IN_USE_S = 60.0
+_LARGE_BYTES = 2**24
 
 MAX_BATCH = 64
 """Most windows of a song that a model is called on at a time."""
@@ -272,6 +273,9 @@ def _load(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # noq
     model = models.load(path, format, allow_custom=allow_custom)
     with _foreseen(sha256, "it cannot be called"):
         warmth.warm_model(model)
+    if path.stat().st_size > _LARGE_BYTES:
+        # Keras reads and builds as much again as it keeps.
+        _clean_up()
     logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
     return _Served(model, path.stat().st_size, allow_custom)
 
