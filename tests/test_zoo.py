@@ -14,7 +14,7 @@ from spectrogram_predictor import predictor
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import Unprocessable, UnsupportedMedia
 from spectrogram_predictor.pool import WorkerPool
-from spectrogram_predictor.registry import Registration, Terms
+from spectrogram_predictor.registration import Registration, Terms
 from spectrogram_predictor.worker import models
 from tests import zoo
 from tests.conftest import sha256, wav

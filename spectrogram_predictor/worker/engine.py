@@ -30,7 +30,7 @@ from spectrogram_predictor.errors import (
     UnsupportedMedia,
 )
 from spectrogram_predictor.recipe import Recipe, default
-from spectrogram_predictor.registry import Registration, Terms
+from spectrogram_predictor.registration import Registration, Terms
 from spectrogram_predictor.worker import models, warmth
 
 logger = logging.getLogger(__name__)
