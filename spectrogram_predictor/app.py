@@ -11,7 +11,7 @@ from typing import Any
 from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
-from spectrogram_predictor import predictor
+from spectrogram_predictor import memory, predictor
 from spectrogram_predictor.certificates import ServerCertificate
 from spectrogram_predictor.config import Settings
 from spectrogram_predictor.errors import SpectrogramPredictorError
@@ -31,6 +31,9 @@ from spectrogram_predictor.worker import kernel
 logger = logging.getLogger(__name__)
 
 CERTIFICATE_CHECK_S = 5.0
+
+GIVE_BACK_S = 2.0
+"""How often memory that is not needed any more is given back; it takes some milliseconds."""
 
 _THREADS = 4
 _POLL_S = 0.05
@@ -122,6 +125,8 @@ class Server:
         self.api_port, self.upload_port = (listener.port for listener in self._listeners)
         self._every(settings.promotion.interval_s, self._sweep)
         self._every(CERTIFICATE_CHECK_S, certificate.refresh)
+        memory.settle()
+        self._every(GIVE_BACK_S, memory.give_back)
         self._beside(asker.expect_latest())
         for listener in self._listeners:
             listener.start()

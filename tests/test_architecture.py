@@ -65,7 +65,7 @@ def test_the_client_imports_nothing_of_the_server() -> None:
 
 
 ORDER = [
-    {"errors", "version", "lanes", "transfer", "answers", "scratch"},
+    {"errors", "version", "lanes", "memory", "transfer", "answers", "scratch"},
     {"cache", "budget", "fields", "limits", "channel", "backlog", "memo"},
     {"config", "signing", "plugins", "certificates", "logs", "client"},
     {"sound"},

@@ -3,7 +3,6 @@
 Module-level state is this process's: one engine a worker, set up by `start`.
 """
 
-import gc
 import hashlib
 import logging
 import os
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectrogram_predictor import budget
+from spectrogram_predictor import budget, memory
 from spectrogram_predictor.errors import (
     BadRequest,
     ModelNotFound,
@@ -95,9 +94,8 @@ def start(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], l
     _cached_models, _memory_bytes = cached_models, memory_bytes
     models.configure(threads)
     warmth.warm_libraries()
-    # The 400,000 objects of the libraries stay: without them, a collection takes 8 ms in place of 230.
-    gc.collect()
-    gc.freeze()
+    # The 400,000 objects of the libraries.
+    memory.settle()
     return _held
 
 
@@ -194,7 +192,7 @@ def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, A
         return {"format": format, "inputs": served.model.inputs, "outputs": served.model.outputs}
     finally:
         del served
-        _clean_up()
+        memory.give_back()
 
 
 def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # noqa: A002
@@ -275,7 +273,7 @@ def _load(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # noq
         warmth.warm_model(model)
     if path.stat().st_size > _LARGE_BYTES:
         # Keras reads and builds as much again as it keeps.
-        _clean_up()
+        memory.give_back()
     logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
     return _Served(model, path.stat().st_size, allow_custom)
 
@@ -303,15 +301,8 @@ def _make_room(path: Path, unused_s: float = 0.0) -> bool:
         if time.monotonic() - _models[oldest].used < unused_s:
             return False
         del _models[oldest]
-    _clean_up()
+    memory.give_back()
     return True
-
-
-def _clean_up() -> None:
-    """Give back the memory of models that went."""
-    # A Keras model is full of cycles: its weights would stay until Python next looks, after hundreds of loads.
-    gc.collect()
-    warmth.give_memory_back()
 
 
 def _content(terms: Terms, sha256: str) -> bytes:

@@ -1,7 +1,5 @@
 """What is slow the first time is done before anybody waits for it, and what can wait does not press."""
 
-import ctypes
-import ctypes.util
 import io
 import logging
 import os
@@ -65,20 +63,3 @@ def patiently(function: Callable[..., T], *args: Any) -> T:
     thread.start()
     thread.join()
     return result.result()
-
-
-def give_memory_back() -> None:
-    """Let the system have what was freed: the allocator keeps it, for models that may never come again."""
-    if _malloc_trim:
-        _malloc_trim(0)
-
-
-def _find_malloc_trim() -> Any:
-    """Return glibc's; others have none, and need none."""
-    try:
-        return ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):
-        return None
-
-
-_malloc_trim = _find_malloc_trim()
