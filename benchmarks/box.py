@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import prediction
 from benchmarks.table import Row
 from spectrogram_predictor import warden
-from spectrogram_predictor.registry import Registration, Terms
+from spectrogram_predictor.registration import Registration, Terms
 from spectrogram_predictor.scratch import Scratch
 from spectrogram_predictor.worker.box import Box
 

@@ -67,7 +67,7 @@ def crowd(folder: Path, certs: Path, size: int, rounds: int) -> Row:
     alone, beside = [], []
     settings = {"server__max_connections_per_client": 0, "uploads__max_concurrent_per_client": 0}
     with servers.ours(folder, certs, prediction__workers=1, **settings) as server:
-        for _ in range(rounds):
+        for _ in range(2 * rounds + 1):
             alone.append(size / upload.MIB / upload.send(server.urls[1], size))
             with _crowded(server.urls[1]):
                 beside.append(size / upload.MIB / upload.send(server.urls[1], size))

@@ -25,7 +25,7 @@ class Memo:
         Parameters
         ----------
         terms : str
-            Names the model and all that it is served under: see `registry.Terms`.
+            Names the model and all that it is served under: see `registration.Terms`.
         song : bytes
             The song's file.
         csv : bytes or None

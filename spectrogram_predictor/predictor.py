@@ -26,7 +26,8 @@ from spectrogram_predictor.errors import (
 )
 from spectrogram_predictor.memo import Memo
 from spectrogram_predictor.pool import WorkerPool
-from spectrogram_predictor.registry import Registration, Registry, Terms
+from spectrogram_predictor.registration import Registration, Terms
+from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.storage import Backend
 
 FRESH_S = 1.0

@@ -25,7 +25,8 @@ from spectrogram_predictor.errors import (
     Unprocessable,
     UnsupportedMedia,
 )
-from spectrogram_predictor.registry import Registration, Registry, Request
+from spectrogram_predictor.registration import Registration, Request
+from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.storage import Backend, Entry
 from spectrogram_predictor.uploads import Uploads
 

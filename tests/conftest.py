@@ -18,7 +18,7 @@ import soundfile
 
 from spectrogram_predictor import Recipe
 from spectrogram_predictor.certificates import make_self_signed
-from spectrogram_predictor.registry import Registration, Terms
+from spectrogram_predictor.registration import Registration, Terms
 from tests.backends import s3
 from tests.backends.s3 import S3Server
 from tests.live import Live

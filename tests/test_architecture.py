@@ -71,6 +71,7 @@ ORDER = [
     {"sound"},
     {"recipe"},
     {"golden", "warden"},
+    {"registration"},
     {"storage", "pool"},
     {"pieces", "prefix"},
     {"partials"},

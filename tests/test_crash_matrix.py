@@ -14,7 +14,7 @@ from tornado.ioloop import IOLoop
 from spectrogram_predictor import storage
 from spectrogram_predictor.errors import StorageUnavailable
 from spectrogram_predictor.promotion import Promoter
-from spectrogram_predictor.registry import Registration
+from spectrogram_predictor.registration import Registration
 from spectrogram_predictor.storage import Backend, Entry, Writer
 from tests.backends.s3 import S3Server
 from tests.faults import KINDS, Faults, FaultyBackend, FaultyWriter

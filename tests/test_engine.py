@@ -21,7 +21,7 @@ from spectrogram_predictor.errors import (
 )
 from spectrogram_predictor.golden import Golden
 from spectrogram_predictor.pool import WorkerPool
-from spectrogram_predictor.registry import Registration, Terms
+from spectrogram_predictor.registration import Registration, Terms
 from spectrogram_predictor.sound import spectra
 from spectrogram_predictor.sound.columns import GTZAN_COLUMNS
 from spectrogram_predictor.worker import engine, models, warmth

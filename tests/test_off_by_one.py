@@ -26,7 +26,7 @@ from spectrogram_predictor import (
 )
 from spectrogram_predictor.recipe.kinds import Input
 from spectrogram_predictor.recipe.schema import Document
-from spectrogram_predictor.registry import Registration
+from spectrogram_predictor.registration import Registration
 from spectrogram_predictor.worker import engine, gate
 from tests.conftest import b64, changed, sha256
 from tests.test_inputs import encoded, waveform

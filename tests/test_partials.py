@@ -7,7 +7,7 @@ import pytest
 from backends.local import LocalBackend
 from spectrogram_predictor import storage
 from spectrogram_predictor.errors import DigestMismatch, OffsetMismatch, Superseded, TooLarge, UploadGone
-from spectrogram_predictor.registry import Registration
+from spectrogram_predictor.registration import Registration
 from spectrogram_predictor.storage import Backend
 from tests.backends.memory import MemoryBackend, Store
 from tests.conftest import sha256

@@ -13,7 +13,8 @@ from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import DeadlineExceeded, TooSlow
 from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.predictor import Predictor
-from spectrogram_predictor.registry import Registration, Registry
+from spectrogram_predictor.registration import Registration
+from spectrogram_predictor.registry import Registry
 from tests.conftest import sha256
 
 SETTINGS = PredictionSettings(workers=1, timeout_s=4.0)

@@ -24,7 +24,8 @@ from spectrogram_predictor.errors import (
     WorkerLost,
 )
 from spectrogram_predictor.promotion import MAX_TRIAL_LOADS, TRIALS_AT_A_TIME, Promoter
-from spectrogram_predictor.registry import Registration, Registry, Request
+from spectrogram_predictor.registration import Registration, Request
+from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.uploads import Uploads
 from tests.conftest import b64, sha256
 

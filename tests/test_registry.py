@@ -12,7 +12,8 @@ from backends.local import LocalBackend
 from spectrogram_predictor.errors import BadRequest, Damaged
 from spectrogram_predictor.golden import Golden
 from spectrogram_predictor.recipe import Recipe, named
-from spectrogram_predictor.registry import Registration, Registry, Request
+from spectrogram_predictor.registration import Registration, Request
+from spectrogram_predictor.registry import Registry
 from tests.conftest import b64, sha256
 
 DIGEST = "a" * 64

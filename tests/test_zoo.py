@@ -14,7 +14,7 @@ from spectrogram_predictor import predictor
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import Unprocessable, UnsupportedMedia
 from spectrogram_predictor.pool import WorkerPool
-from spectrogram_predictor.registry import Registration, Terms
+from spectrogram_predictor.registration import Registration, Terms
 from spectrogram_predictor.worker import models
 from tests import zoo
 from tests.conftest import sha256, wav
@@ -36,9 +36,10 @@ SAMPLE = (
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[WorkerPool]:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     """One real worker for the whole zoo: it must not even be replaced."""
-    pool = WorkerPool(PredictionSettings(workers=1, timeout_s=60))
+    readable = [tmp_path_factory.getbasetemp()]
+    pool = WorkerPool(PredictionSettings(workers=1, timeout_s=60), readable=readable)
     wait_until(lambda: pool.pids)
     yield pool
     pool.shutdown(cancel_futures=True)

@@ -19,7 +19,8 @@ from spectrogram_predictor import storage
 from spectrogram_predictor.config import PromotionSettings, UploadSettings
 from spectrogram_predictor.errors import DigestMismatch, ModelNotFound, SpectrogramPredictorError, UploadGone
 from spectrogram_predictor.promotion import Promoter
-from spectrogram_predictor.registry import Registration, Registry
+from spectrogram_predictor.registration import Registration
+from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.storage import Backend
 from spectrogram_predictor.uploads import Upload, Uploads
 

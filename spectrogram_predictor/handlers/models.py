@@ -5,7 +5,8 @@ from typing import Any
 
 from spectrogram_predictor.errors import ModelNotFound
 from spectrogram_predictor.handlers.base import BaseHandler, Services, SignedBodyHandler
-from spectrogram_predictor.registry import ModelState, Request, parse_sha256
+from spectrogram_predictor.registration import Request, parse_sha256
+from spectrogram_predictor.registry import ModelState
 from spectrogram_predictor.signing import Keys
 
 SWEEP_PATIENCE_S = 4.0

@@ -14,7 +14,7 @@ from spectrogram_predictor.errors import BadRequest
 from spectrogram_predictor.fields import base64, check_extension
 from spectrogram_predictor.handlers.base import SignedBodyHandler
 from spectrogram_predictor.predictor import Answer
-from spectrogram_predictor.registry import parse_sha256
+from spectrogram_predictor.registration import parse_sha256
 from spectrogram_predictor.signing import Keys, parse_object
 
 _AT_ONCE_BYTES = 2**21

@@ -31,7 +31,7 @@ from spectrogram_predictor.handlers.base import BaseHandler, Services
 from spectrogram_predictor.handlers.models import parse
 from spectrogram_predictor.handlers.policy import Route
 from spectrogram_predictor.partials import Append, Info
-from spectrogram_predictor.registry import parse_sha256
+from spectrogram_predictor.registration import parse_sha256
 
 logger = logging.getLogger(__name__)
 

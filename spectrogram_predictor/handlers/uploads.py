@@ -16,7 +16,7 @@ from spectrogram_predictor.errors import (
 )
 from spectrogram_predictor.handlers.base import BaseHandler, Services
 from spectrogram_predictor.handlers.policy import Route
-from spectrogram_predictor.registry import Registration, parse_sha256
+from spectrogram_predictor.registration import Registration, parse_sha256
 from spectrogram_predictor.signing import SignedStream
 from spectrogram_predictor.uploads import Upload
 

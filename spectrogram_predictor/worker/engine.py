@@ -30,7 +30,7 @@ from spectrogram_predictor.errors import (
     UnsupportedMedia,
 )
 from spectrogram_predictor.recipe import Recipe, default
-from spectrogram_predictor.registry import Registration, Terms
+from spectrogram_predictor.registration import Registration, Terms
 from spectrogram_predictor.worker import models, warmth
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ _UNFIT = (BadRequest, TooLarge, Unprocessable, UnsupportedMedia)
 
 _FILE_SHARE = 3
 _IN_USE_S = 60.0
+_LARGE_BYTES = 2**24
 
 MAX_BATCH = 64
 """Most windows of a song that a model is called on at a time."""
@@ -53,6 +54,7 @@ class _Served:
 
     model: models.Model
     file_bytes: int
+    runs_code: bool
     terms: Terms | None = None
     recipe: Recipe | None = None
     used: float = field(default_factory=time.monotonic)
@@ -175,7 +177,7 @@ def _answer(model: models.Model, recipe: Recipe | None, song: bytes, csv: bytes 
 
 
 def _describe(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any]:  # noqa: A002
-    served, keep = _models.pop(sha256, None), True
+    served, keep = _take(sha256, terms), True
     if served is None:
         keep = _make_room(_verified(path, sha256), _IN_USE_S)
         served = _load(path, sha256, format, terms)
@@ -200,7 +202,7 @@ def _proven(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # n
     under, message = _withdrawn.get(sha256, (b"", ""))
     if under == terms.registration:
         raise OutOfService(message)
-    served = _models.pop(sha256, None)
+    served = _take(sha256, terms)
     if served is None:
         _make_room(_verified(path, sha256))
         try:
@@ -267,12 +269,25 @@ def _prove(model: models.Model, sha256: str, terms: Terms) -> Recipe | None:
 def _load(path: Path, sha256: str, format: str, terms: Terms) -> _Served:  # noqa: A002
     began = time.monotonic()
     # At every load: what was promoted before there was this gate, or under another, has not been through it.
-    allow_custom = Registration.from_json(terms.registration, sha256).allow_custom
+    allow_custom = _allows_code(sha256, terms)
     model = models.load(path, format, allow_custom=allow_custom)
     with _foreseen(sha256, "it cannot be called"):
         warmth.warm_model(model)
+    if path.stat().st_size > _LARGE_BYTES:
+        # Keras reads and builds as much again as it keeps.
+        _clean_up()
     logger.info("loaded %s in %.2f s", sha256, time.monotonic() - began)
-    return _Served(model, path.stat().st_size)
+    return _Served(model, path.stat().st_size, allow_custom)
+
+
+def _take(sha256: str, terms: Terms) -> _Served | None:
+    """Take a loaded model out, unless it was let past the gate by a permission that these terms do not give."""
+    served = _models.pop(sha256, None)
+    return served if served and (not served.runs_code or _allows_code(sha256, terms)) else None
+
+
+def _allows_code(sha256: str, terms: Terms) -> bool:
+    return Registration.from_json(terms.registration, sha256).allow_custom
 
 
 def _make_room(path: Path, unused_s: float = 0.0) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spectrogram_predictor.errors import SpectrogramPredictorError
 from spectrogram_predictor.handlers.prediction import parse
 from spectrogram_predictor.recipe import Recipe, named, names
-from spectrogram_predictor.registry import Request
+from spectrogram_predictor.registration import Request
 from spectrogram_predictor.signing import Keys, SignedStream
 from spectrogram_predictor.sound import features
 from tests.conftest import b64, csv_row, wav
