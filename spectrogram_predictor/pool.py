@@ -8,45 +8,32 @@ see `worker.box` and `warden`. Calls go to it as pickles; answers come back as J
 a worker which a model file has taken over cannot run code in the server.
 """
 
-import json
 import logging
 import os
 import pickle
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from spectrogram_predictor import answers, errors, logs, scratch, warden
+from spectrogram_predictor import scratch
 from spectrogram_predictor.backlog import Backlog, Call, Seat
-from spectrogram_predictor.channel import Channel, Inbox
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import (
     DeadlineExceeded,
     OutOfService,
     SpectrogramPredictorError,
-    TooSlow,
     WorkerLost,
 )
+from spectrogram_predictor.worker_process import WorkerProcess
 
 logger = logging.getLogger(__name__)
-
-START_TIMEOUT_S = 180.0
-MAX_ANSWER_BYTES = 64 * 2**20
 
 _HEARTBEAT_S = 1.0
 _RESTART_PAUSE_S = 1.0
 _MOST_REMEMBERED = 256
-_GROWN = 1.2
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LARGE = 2**16
-_MAX_TEXT = 2**14
-_PROCESS = "spectrogram_predictor.worker.process"
 
 
 class WorkerPool(Executor):
@@ -76,8 +63,8 @@ class WorkerPool(Executor):
         scratch.sweep()
         self._backlog = Backlog(settings.workers or os.cpu_count() or 1)
         self._closing = threading.Event()
-        self._workers: dict[int, _Worker] = {}
-        self._starting: set[_Worker] = set()
+        self._workers: dict[int, WorkerProcess] = {}
+        self._starting: set[WorkerProcess] = set()
         self._loads: dict[str, tuple[tuple[Any, ...], list[Any]]] = {}
         self._threads = [
             threading.Thread(target=self._serve, args=(seat,), name=f"worker-{seat.number}", daemon=True)
@@ -176,11 +163,11 @@ class WorkerPool(Executor):
         while worker is not None:
             worker = self._employ(seat, worker)
 
-    def _employ(self, seat: Seat, worker: "_Worker") -> "_Worker | None":
+    def _employ(self, seat: Seat, worker: WorkerProcess) -> WorkerProcess | None:
         """Give work to a worker until it ends, or has grown and another is ready; return the next one."""
         self._workers[seat.number] = worker
         self._backlog.sit(seat, worker.pid, worker.held)
-        successor: Future[_Worker | None] | None = None
+        successor: Future[WorkerProcess | None] | None = None
         broken: str | None = None
         try:
             while worker.alive and not (successor and successor.done()):
@@ -206,7 +193,7 @@ class WorkerPool(Executor):
             return None
         return following
 
-    def _perform(self, seat: Seat, worker: "_Worker", call: Call) -> None:
+    def _perform(self, seat: Seat, worker: WorkerProcess, call: Call) -> None:
         future = call.future
         if not future.running() and not future.set_running_or_notify_cancel():
             self._backlog.done(seat, worker.held)
@@ -235,21 +222,21 @@ class WorkerPool(Executor):
         self._backlog.put(call)
         return True
 
-    def _prepare(self, number: int, worker: "_Worker") -> "Future[_Worker | None]":
+    def _prepare(self, number: int, worker: WorkerProcess) -> Future[WorkerProcess | None]:
         """Start another worker while this one goes on."""
         logger.info("worker %d (process %d) has grown to %d MiB", number, worker.pid, worker.resident_bytes >> 20)
-        successor: Future[_Worker | None] = Future()
+        successor: Future[WorkerProcess | None] = Future()
         held = worker.held
         threading.Thread(
             target=lambda: successor.set_result(self._start(number, held)), name=f"next-{number}", daemon=True
         ).start()
         return successor
 
-    def _start(self, number: int, held: Sequence[str]) -> "_Worker | None":
+    def _start(self, number: int, held: Sequence[str]) -> WorkerProcess | None:
         """Start a worker that holds these models, however often it takes; None if the pool is closing."""
         while not self._closing.is_set():
             try:
-                worker = _Worker(self._initializer, self._settings, self._readable)
+                worker = WorkerProcess(self._initializer, self._settings, self._readable)
             except OSError as error:
                 logger.error("worker %d cannot be started: %s", number, error)
                 self._closing.wait(_RESTART_PAUSE_S)
@@ -279,7 +266,7 @@ class WorkerPool(Executor):
                 self._missing.add(piece)
                 logger.warning("the workers' box is not whole: %s", piece)
 
-    def _warm(self, worker: "_Worker", held: Sequence[str]) -> None:
+    def _warm(self, worker: WorkerProcess, held: Sequence[str]) -> None:
         for model in held:
             if known := self._loads.get(model):
                 try:
@@ -290,114 +277,6 @@ class WorkerPool(Executor):
                     logger.info("%s is not loaded beforehand: %s", model, error)
 
 
-class _Worker:
-    """One process, as its thread in the server sees it."""
-
-    def __init__(self, initializer: str, settings: PredictionSettings, readable: Sequence[Path]) -> None:
-        self._scratch = scratch.Scratch()
-        box = [str(self._scratch.path), list(map(str, readable)), settings.memory_limit_bytes]
-        arguments = [json.dumps(box), initializer, *_limits(settings)]
-        ours, theirs = socket.socketpair()
-        inbox = Inbox()
-        self._channel = Channel(ours, inbox)
-        descriptors = [theirs.fileno(), inbox.descriptor]
-        try:
-            self._process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-P", "-m", _PROCESS, *map(str, descriptors), *arguments],
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=warden.environment(self._scratch, settings.threads),
-            )
-        except BaseException:
-            self._channel.close()
-            self._scratch.remove()
-            raise
-        finally:
-            theirs.close()
-            os.close(inbox.descriptor)
-        self._warden = warden.Warden(self._process, self._scratch)
-        self._ready = False
-        self._statm = _open_statm(self._process.pid)
-        self._fresh_bytes = 0
-        self._most_bytes = settings.worker_memory_bytes
-        self.pid = self._process.pid
-        self.held: tuple[str, ...] = ()
-        self.resident_bytes = 0
-
-    @property
-    def grown(self) -> bool:
-        """Whether it takes more memory than it may, and more than another would in its place."""
-        return self.resident_bytes > max(self._most_bytes, _GROWN * self._fresh_bytes)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can be given work."""
-        return self._ready and self.running
-
-    @property
-    def running(self) -> bool:
-        """Whether there is a process, which may still be starting."""
-        return self._process.poll() is None
-
-    def wait_until_ready(self) -> list[str]:
-        """Return what its box lacks."""
-        missing = list(map(str, self._exchange((), START_TIMEOUT_S)["result"]))
-        self._ready = True
-        return missing
-
-    def call(self, message: Sequence[Any], timeout_s: float) -> Any:
-        answer = self._exchange(message, timeout_s)
-        self.held = tuple(answer["held"])
-        self.resident_bytes = self._measure()
-        if self.held and not self._fresh_bytes:
-            self._fresh_bytes = self.resident_bytes
-        if "error" in answer:
-            raise errors.from_code(answer["error"], answer["message"][:_MAX_TEXT])
-        if "bug" in answer:
-            logger.error("a worker failed:\n%s", logs.harmless(answer["bug"], _MAX_TEXT))
-            raise SpectrogramPredictorError("internal error")
-        return answer["result"]
-
-    def interrupt(self) -> None:
-        """End the process, whatever it does; from any thread."""
-        self._process.kill()
-
-    def close(self) -> None:
-        """End the process and let go of it; from the thread that owns it, twice if need be."""
-        self._ready = False
-        self._process.kill()
-        self._process.wait()
-        self._channel.close()
-        self._warden.close()
-        self._scratch.remove()
-        if self._statm is not None:
-            os.close(self._statm)
-            self._statm = None
-
-    def _measure(self) -> int:
-        if self._statm is None:
-            return 0
-        try:
-            return int(os.pread(self._statm, 99, 0).split()[1]) * _PAGE_BYTES
-        except (OSError, IndexError):
-            # It has ended.
-            return 0
-
-    def _exchange(self, message: Sequence[Any], timeout_s: float) -> Any:
-        deadline = time.monotonic() + timeout_s
-        try:
-            if message:
-                self._channel.send(message, deadline)
-            (answer,) = self._channel.receive(MAX_ANSWER_BYTES, deadline)
-            return answers.parse(answer)
-        except TimeoutError as error:
-            raise TooSlow(f"it took its worker longer than {timeout_s:g} s") from error
-        except (EOFError, OSError, ValueError) as error:
-            raise WorkerLost("the worker process ended, please send it again") from error
-
-
 def _pack(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> list[Any]:
     """Return a call as a pickle, and beside it, not copied, what is large: songs."""
     fn, args, kwargs = call
@@ -406,16 +285,3 @@ def _pack(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> l
     )
     beside: list[pickle.PickleBuffer] = []
     return [pickle.dumps((fn, large, kwargs), protocol=5, buffer_callback=beside.append), *beside]
-
-
-def _limits(settings: PredictionSettings) -> list[str]:
-    """Return what a worker's initializer is called with."""
-    return [str(settings.threads), str(settings.cached_models), str(settings.worker_memory_bytes)]
-
-
-def _open_statm(pid: int) -> int | None:
-    """Open what the kernel says of a process's memory, if it does."""
-    try:
-        return os.open(f"/proc/{pid}/statm", os.O_RDONLY)
-    except OSError:
-        return None

@@ -267,7 +267,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No room for another process now is no reason to do without it for ever."""
-    monkeypatch.setattr("spectrogram_predictor.pool.sys.executable", "/nonexistent")
+    monkeypatch.setattr("spectrogram_predictor.worker_process.sys.executable", "/nonexistent")
     killed = pool.pids
     for pid in killed:
         os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,178 @@
+"""One worker process, as its thread in the server sees it: begun, called, measured, ended."""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spectrogram_predictor import answers, errors, logs, scratch, warden
+from spectrogram_predictor.channel import Channel, Inbox
+from spectrogram_predictor.config import PredictionSettings
+from spectrogram_predictor.errors import SpectrogramPredictorError, TooSlow, WorkerLost
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 180.0
+MAX_ANSWER_BYTES = 64 * 2**20
+
+_GROWN = 1.2
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_MAX_TEXT = 2**14
+_PROCESS = "spectrogram_predictor.worker.process"
+
+
+class WorkerProcess:
+    """A process that answers calls, one at a time.
+
+    Parameters
+    ----------
+    initializer : str
+        See `pool.WorkerPool`.
+    settings : PredictionSettings
+        Its threads, the models it keeps, its memory.
+    readable : sequence of Path
+        Folders that it may read.
+
+    Attributes
+    ----------
+    pid : int
+        Its id.
+    held : tuple of str
+        Models that it has loaded, as of its last answer.
+    resident_bytes : int
+        Memory that it had then.
+    """
+
+    def __init__(self, initializer: str, settings: PredictionSettings, readable: Sequence[Path]) -> None:
+        self._scratch = scratch.Scratch()
+        box = [str(self._scratch.path), list(map(str, readable)), settings.memory_limit_bytes]
+        arguments = [json.dumps(box), initializer, *_limits(settings)]
+        ours, theirs = socket.socketpair()
+        inbox = Inbox()
+        self._channel = Channel(ours, inbox)
+        descriptors = [theirs.fileno(), inbox.descriptor]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # our own module
+                [sys.executable, "-P", "-m", _PROCESS, *map(str, descriptors), *arguments],
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=warden.environment(self._scratch, settings.threads),
+            )
+        except BaseException:
+            self._channel.close()
+            self._scratch.remove()
+            raise
+        finally:
+            theirs.close()
+            os.close(inbox.descriptor)
+        self._warden = warden.Warden(self._process, self._scratch)
+        self._ready = False
+        self._statm = _open_statm(self._process.pid)
+        self._fresh_bytes = 0
+        self._most_bytes = settings.worker_memory_bytes
+        self.pid = self._process.pid
+        self.held: tuple[str, ...] = ()
+        self.resident_bytes = 0
+
+    @property
+    def grown(self) -> bool:
+        """Whether it takes more memory than it may, and more than another would in its place."""
+        return self.resident_bytes > max(self._most_bytes, _GROWN * self._fresh_bytes)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be given work."""
+        return self._ready and self.running
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, which may still be starting."""
+        return self._process.poll() is None
+
+    def wait_until_ready(self) -> list[str]:
+        """Return what its box lacks."""
+        missing = list(map(str, self._exchange((), START_TIMEOUT_S)["result"]))
+        self._ready = True
+        return missing
+
+    def call(self, message: Sequence[Any], timeout_s: float) -> Any:
+        """Return the result of a packed call.
+
+        Raises
+        ------
+        TooSlow
+            It took longer than this [s].
+        WorkerLost
+            The process ended, or answered nonsense.
+        SpectrogramPredictorError
+            Whatever of ours the call raised.
+        """
+        answer = self._exchange(message, timeout_s)
+        self.held = tuple(answer["held"])
+        self.resident_bytes = self._measure()
+        if self.held and not self._fresh_bytes:
+            self._fresh_bytes = self.resident_bytes
+        if "error" in answer:
+            raise errors.from_code(answer["error"], answer["message"][:_MAX_TEXT])
+        if "bug" in answer:
+            logger.error("a worker failed:\n%s", logs.harmless(answer["bug"], _MAX_TEXT))
+            raise SpectrogramPredictorError("internal error")
+        return answer["result"]
+
+    def interrupt(self) -> None:
+        """End the process, whatever it does; from any thread."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the process and let go of it; from the thread that owns it, twice if need be."""
+        self._ready = False
+        self._process.kill()
+        self._process.wait()
+        self._channel.close()
+        self._warden.close()
+        self._scratch.remove()
+        if self._statm is not None:
+            os.close(self._statm)
+            self._statm = None
+
+    def _measure(self) -> int:
+        if self._statm is None:
+            return 0
+        try:
+            return int(os.pread(self._statm, 99, 0).split()[1]) * _PAGE_BYTES
+        except (OSError, IndexError):
+            # It has ended.
+            return 0
+
+    def _exchange(self, message: Sequence[Any], timeout_s: float) -> Any:
+        deadline = time.monotonic() + timeout_s
+        try:
+            if message:
+                self._channel.send(message, deadline)
+            (answer,) = self._channel.receive(MAX_ANSWER_BYTES, deadline)
+            return answers.parse(answer)
+        except TimeoutError as error:
+            raise TooSlow(f"it took its worker longer than {timeout_s:g} s") from error
+        except (EOFError, OSError, ValueError) as error:
+            raise WorkerLost("the worker process ended, please send it again") from error
+
+
+def _limits(settings: PredictionSettings) -> list[str]:
+    """Return what a worker's initializer is called with."""
+    return [str(settings.threads), str(settings.cached_models), str(settings.worker_memory_bytes)]
+
+
+def _open_statm(pid: int) -> int | None:
+    """Open what the kernel says of a process's memory, if it does."""
+    try:
+        return os.open(f"/proc/{pid}/statm", os.O_RDONLY)
+    except OSError:
+        return None
