@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import b64, csv_row, sha256
+from tests.conftest import b64, csv_row, padded, sha256
 from tests.live import Live, wait_until
 
 MIB = 2**20
@@ -45,10 +45,10 @@ def fill(folder: Path) -> Path:
 
 
 def test_a_full_disk_costs_nothing_that_was_acknowledged(
-    live: Live, small_disk: Path, two_input_model: Path, song: bytes
+    live: Live, small_disk: Path, two_input_model: Path, models_folder: Path, song: bytes
 ) -> None:
     """507 for what has no room; the rest stays, is served, and is promoted as soon as there is some."""
-    first, second = two_input_model.read_bytes(), two_input_model.read_bytes() + b"2"
+    first, second = two_input_model.read_bytes(), padded(two_input_model, models_folder / "second.h5").read_bytes()
     question = {"model_hash": sha256(first), "ext": "wav", "data": b64(song), "csv": b64(csv_row())}
 
     def predict() -> Any:

@@ -20,6 +20,13 @@ from spectrogram_predictor.handlers.openapi import document
 from tests.live import Live, wait_until
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
+
+
+@schemathesis.serializer("application/offset+octet-stream")
+def _bytes(context: Any, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
 TABLES = {"url": routes.API, "upload_url": routes.UPLOAD}
 OPERATIONS = [
     (port, route.path, method) for port, table in TABLES.items() for route in table for method in route.operations

@@ -250,9 +250,8 @@ def test_an_offset_is_told_at_once_though_a_dead_connection_hangs(tus: Tus) -> N
         offset = tus.offset(path)
         assert time.monotonic() - began < 1
         assert offset == len(data) // 2
-        dead.sendall(b"x" * MIB)
+        dead.sendall(b"x" * 1000)
         assert tus.offset(path) == offset
-        dead.sendall(b"x" * (len(data) - offset - MIB))
         assert dead.recv(100).startswith(b"HTTP/1.1 409 ")
     answer = tus.patch(path, offset, data[offset:])
     assert (answer.status_code, answer.headers["X-Model-Digest"]) == (204, sha256(data))
@@ -267,7 +266,7 @@ def test_of_two_that_send_the_newer_one_wins(tus: Tus) -> None:
         wait_until(lambda: (folder / "data").stat().st_size == len(data) // 2)
         with sending(tus, path, len(data) // 2, data[len(data) // 2 :]) as newer:
             wait_until(lambda: (folder / "data").stat().st_size == len(data) // 4 * 3)
-            older.sendall(b"x" * (len(data) // 2))
+            older.sendall(b"x" * 1000)
             assert older.recv(100).startswith(b"HTTP/1.1 409 ")
             newer.sendall(data[len(data) // 4 * 3 :])
             assert newer.recv(100).startswith(b"HTTP/1.1 204 ")
@@ -320,7 +319,7 @@ def test_of_two_servers_the_one_that_was_asked_last_wins(two: tuple[Tus, Tus]) -
     with sending(a, path, 0, data) as older:
         wait_until(lambda: b.offset(path) == len(data) // 2)
         assert b.patch(path, len(data) // 2, data[len(data) // 2 : -1000]).status_code == 204
-        older.sendall(b"x" * (len(data) // 2))
+        older.sendall(b"x" * 1000)
         assert older.recv(100).startswith(b"HTTP/1.1 409 ")
     assert a.offset(path) == b.offset(path) == len(data) - 1000
     assert a.patch(path, len(data) - 1000, data[-1000:]).headers["X-Model-Digest"] == sha256(data)

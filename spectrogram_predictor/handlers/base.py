@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from tornado.http1connection import HTTP1Connection
 from tornado.web import HTTPError, MissingArgumentError, RequestHandler, stream_request_body
@@ -105,6 +105,8 @@ class BaseHandler(RequestHandler):
     failure : SpectrogramPredictorError or None
         Why the request is refused.
     """
+
+    drain_bytes: ClassVar[int] = DRAIN_BYTES
 
     def initialize(self, services: Services, route: Route) -> None:
         """Take what the handler works with."""
@@ -304,7 +306,7 @@ class BaseHandler(RequestHandler):
     @property
     def _drained(self) -> bool:
         seconds = asyncio.get_running_loop().time() - self._refused_s
-        return self.size - self._refused_at > DRAIN_BYTES or seconds > DRAIN_S
+        return self.size - self._refused_at > self.drain_bytes or seconds > DRAIN_S
 
     def _answer_early(self) -> None:
         """Let the client read the answer while it sends; the connection is of no use afterwards."""

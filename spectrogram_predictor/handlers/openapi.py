@@ -61,7 +61,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "description": f"Access: {operation.access.value}.",
         "responses": {
-            "200": _response("done", operation.answer),
+            **_successes(operation),
             **{status: _response(text, _ERROR_REFERENCE) for status, text in _ERRORS.items()},
         },
     }
@@ -71,6 +71,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
         content = {operation.body.media_type: {"schema": operation.body.schema}}
         described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+def _successes(operation: Operation) -> dict[str, Any]:
+    if operation.answer:
+        return {"200": _response("done", operation.answer)}
+    return {"2XX": {"description": "done; the headers say more"}}
 
 
 def _response(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Operation:
     access : Access
         Who may.
     answer : Schema
-        Of the JSON that a success answers.
+        Of the JSON that a success answers; empty for none.
     body : Body, optional
         What it takes.
     once : bool

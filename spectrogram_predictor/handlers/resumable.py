@@ -51,6 +51,9 @@ _IN_MEMORY = 8 * 2**20
 class TusHandler(BaseHandler):
     """What both routes share: versions, and a body that is appended to an upload."""
 
+    # A client that is cut asks how far it is; what it goes on to send of a refused body, it has to send again.
+    drain_bytes = 2**20
+
     def initialize(self, services: Services, route: Route) -> None:
         """Take what the handler works with."""
         # For clients that can send nothing but GET and POST.
