@@ -193,6 +193,7 @@ async def serve(settings: Settings, keys: Keys, announce: Callable[[Server], Non
     """
     # It has the secrets; where a worker's box is not whole, this is what keeps them.
     kernel.forbid_tracing()
+    memory.share_arena()
     server = Server(settings, keys)
     await server.start()
     announce(server)

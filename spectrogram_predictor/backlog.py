@@ -1,7 +1,8 @@
 """Calls that wait, and which worker takes which.
 
 A call about a model goes to a worker that holds it: has it loaded. If none does, a free one loads it. Of several
-workers, one always stays free of loading: while a model of half a gigabyte is loaded, others are answered. What
+workers, one stays free of loading: while a model of half a gigabyte is loaded, others are answered. But nobody
+waits for that for ever: what has waited for long may have the last one. What
 one worker holds, another loads as well once calls have waited for as long as loading takes.
 """
 
@@ -11,6 +12,12 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
+
+LOAD_PATIENCE_S = 1.0
+"""How long a call that must load a model leaves the last worker to those that need not."""
+
+TRIAL_PATIENCE_S = 10.0
+"""The same for one that takes as long whatever is loaded, and for which fewer people wait."""
 
 
 @dataclass(eq=False)
@@ -152,7 +159,9 @@ class Backlog:
         if at_once or not idle or self._soon_held(call, able):
             return at_once
         working = [seat for seat in self.seats if seat.pid is not None]
-        if sum(seat.loading for seat in working) >= max(1, len(working) - 1):
+        patience_s = TRIAL_PATIENCE_S if call.loads else LOAD_PATIENCE_S
+        last = sum(seat.loading for seat in working) >= max(1, len(working) - 1)
+        if last and time.monotonic() - call.since < patience_s:
             return None
         return min(idle, key=lambda seat: (call.model not in seat.held, len(seat.held)))
 

@@ -326,11 +326,12 @@ class Client:
 
     def _send(self, path: Path, sha256: str, progress: Progress | bool, *, there: bool = False) -> None:
         transfer = Transfer(self._http, self._upload_url, self._bearer, self._patience_s)
+        if there:
+            if callable(progress):
+                progress(path.stat().st_size, path.stat().st_size)
+            return
         with shown(progress, path.name) as watch:
-            if not there:
-                transfer.send(path, sha256, watch)
-            elif watch:
-                watch(path.stat().st_size, path.stat().st_size)
+            transfer.send(path, sha256, watch)
 
     def _signed(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         content = itsdangerous.Serializer(self._token).dumps(body)

@@ -5,6 +5,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from spectrogram_predictor import backlog as backlogs
 from spectrogram_predictor.backlog import Backlog, Call, Seat
 
 
@@ -44,6 +45,22 @@ def test_a_call_goes_to_whoever_holds_its_model() -> None:
     line.put(about_b)
     line.put(about_a)
     assert given(line) == [about_a, about_b]
+
+
+@pytest.mark.parametrize("loads", [False, True])
+def test_the_last_worker_is_left_to_others_for_a_while(monkeypatch: pytest.MonkeyPatch, loads: bool) -> None:
+    """A load, or a trial, that takes for ever holds up nobody else's for ever."""
+    monkeypatch.setattr(backlogs, "TRIAL_PATIENCE_S" if loads else "LOAD_PATIENCE_S", 0.2)
+    line = backlog("a", "a")
+    endless, waiting, answered = call("b", loads=True), call("c", loads=loads), call("a")
+    for one in (endless, waiting, answered):
+        line.put(one)
+    free = next(seat for seat in line.seats if seat.call is not endless)
+    assert line.take(free, 1) is answered
+    line.done(free, ("a",))
+    assert line.take(free, 0.01) is answered or free.call is None
+    time.sleep(0.3)
+    assert line.take(free, 0.01) is waiting
 
 
 def test_a_call_waits_for_whoever_holds_its_model() -> None:

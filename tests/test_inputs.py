@@ -417,6 +417,15 @@ def test_a_window_of_silence_is_the_lowest_there_is(scaling: Any, silent: float)
         made(given, y[: 2 * SR], windows=Windows(length=1, hop=1))
 
 
+def test_a_picture_of_a_window_of_silence_is_of_one_level() -> None:
+    """A pause in a song, or a fade-out, does not cost the others their answers."""
+    y = waveform().copy()
+    y[: 2 * SR] = 0
+    array = made(Picture(height=8, width=9), y, windows=Windows(length=2, hop=2))
+    assert np.unique(array[0]).size == 1
+    assert np.unique(array[1]).size > 1
+
+
 def test_a_spectrogram_of_a_long_song_costs_little_more_than_itself() -> None:
     """The frames are not held together."""
     y = np.random.default_rng(1).standard_normal(120 * SR).astype(np.float32)

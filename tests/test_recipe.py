@@ -183,10 +183,15 @@ MESH_JSON = {"kind": "mesh", "height": 288, "width": 432, "box": [54, 34, 388, 2
         (with_input(fmax=20_000), r"recipe.inputs\[0\].fmax must be at most half of sound.sr, 11025"),
         (with_input(fmin=12_000), r"recipe.inputs\[0\].fmin must be below half of sound.sr, 11025"),
         (with_input(fmin=11_025), r"recipe.inputs\[0\].fmin must be below half of sound.sr, 11025, not 11025"),
+        (with_input(fmin=11_024.99), r"recipe.inputs\[0\].fmin must leave a bin of the spectrum below 11025"),
+        (
+            with_input(fmin=100, fmax=100.001),
+            r"recipe.inputs\[0\].fmin must leave a bin of the spectrum below 100",
+        ),
         (with_input(ref=1e300), r"recipe.inputs\[0\].ref must be from 1e-18 to 1e\+18"),
         (with_input(fill=1e39), r"recipe.inputs\[0\].fill must be from"),
         (
-            with_input(scaling={"kind": "minmax", "low": 0.5, "high": 0.5}),
+            with_input(scaling={"kind": "minmax", "low": 0.5, "high": 0.5 + 1e-12}),
             r"recipe.inputs\[0\].scaling.high must be another number than low, 0.5",
         ),
         (with_input(scaling={"kind": "minmax", "low": -1e39}), r"recipe.inputs\[0\].scaling.low must be from"),

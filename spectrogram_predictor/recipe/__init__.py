@@ -135,6 +135,8 @@ class Recipe(Document):
             yield "fmax", f"must be at most half of sound.sr, {highest:g}, not {given.fmax:g}"
         if given.fmin >= highest:
             yield "fmin", f"must be below half of sound.sr, {highest:g}, not {given.fmin:g}"
+        elif _first_bin_above(given.fmin, self.sound.sr, given.n_fft) >= (given.fmax or highest):
+            yield "fmin", f"must leave a bin of the spectrum below {given.fmax or highest:g}, not {given.fmin:g}"
         if self._samples is not None and given.n_fft > self._samples:
             yield "n_fft", f"must be at most what is looked at, {self._samples} samples, not {given.n_fft}"
 
@@ -295,6 +297,12 @@ class Recipe(Document):
             output = largest / largest.sum(axis=-1, keepdims=True)
         combined: NDArray[Any] = (output.max if how == "max" else output.mean)(axis=0, keepdims=True)
         return combined
+
+
+def _first_bin_above(hz: float, sr: int, n_fft: int) -> float:
+    """Return the frequency of a spectrum's first bin above another [Hz]; what no filter reaches is silence."""
+    width = sr / n_fft
+    return (hz // width + 1) * width
 
 
 def _fits(name: str | None, shape: Shape, item: Mapping[str, Any]) -> bool:

@@ -126,6 +126,8 @@ def _values(given: Input, waveforms: list[Waveform], recipe: Recipe, csv: bytes 
             raise Unprocessable(f"send a csv: of recipe.inputs.columns, {names} cannot be computed from the song")
         yield from (features.compute(y, given.columns, given.convention) for y in waveforms)
     elif isinstance(given, Picture):
+        if not any(y.any() for y in waveforms):
+            raise Unprocessable("the song is silent: its spectrogram has no range")
         yield from (draw(given, y, sr) for y in waveforms)
     else:
         for y in waveforms:
@@ -197,12 +199,13 @@ def draw(given: Picture, y: Waveform, sr: int) -> pictures.Picture:
     Raises
     ------
     Unprocessable
-        The waveform is shorter than one window, or silent: there is no range to scale to levels.
+        The waveform is shorter than one window.
     """
     S = spectrogram(given, y, sr)
     low, high = S.min(), S.max()
     if low == high:
-        raise Unprocessable("the song is silent: its spectrogram has no range")
+        # A window of silence, in a song with others.
+        high = low + 1
     # Colour maps have 256 levels; who makes an image of a spectrogram casts 255 times it.
     levels = pictures.levels(S, low, high, 256 if given.canvas and given.canvas.kind == "mesh" else 255)
     levels = levels[::-1] if given.flip else levels

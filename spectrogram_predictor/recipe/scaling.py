@@ -1,5 +1,6 @@
 """How the numbers of a model's input are scaled: what can be said of it in a recipe."""
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -56,7 +57,8 @@ class MinMax(Document):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield what does not go together."""
-        if self.low == self.high:
+        # As the numbers that they become.
+        if struct.pack("f", self.low) == struct.pack("f", self.high):
             yield "high", f"must be another number than low, {self.low:g}: all songs would be the same"
 
 

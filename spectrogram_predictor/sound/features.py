@@ -192,12 +192,15 @@ def select(data: bytes, columns: Sequence[str]) -> NDArray[np.float32]:
     Raises
     ------
     Unprocessable
-        A column is missing.
+        A column is missing, or there twice.
     """
     names, row = _read_row(data)
     missing = [name for name in columns if name not in names]
     if missing:
         raise Unprocessable(f"the csv has no column {missing[0]!r}")
+    twice = [name for name in columns if names.count(name) > 1]
+    if twice:
+        raise Unprocessable(f"the csv has the column {twice[0]!r} more than once")
     return row[[names.index(name) for name in columns]]
 
 

@@ -203,7 +203,7 @@ def _check_text(key: str, text: str, owner: Mapping[str, Any]) -> None:
         )
     if text in _FUNCTIONS and key != "name":
         raise UnsupportedMedia(uses(owner, text))
-    if _CONTROL.search(text):
+    if _CONTROL.search(text.rstrip("\n")):
         raise UnsupportedMedia(f"{called(owner)} has {key[:80]}={text[:80]!r}, which has control characters")
 
 

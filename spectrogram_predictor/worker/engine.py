@@ -5,7 +5,6 @@ Module-level state is this process's: one engine a worker, set up by `start`.
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -237,7 +236,7 @@ def _withdraw(sha256: str, terms: Terms, reason: str) -> OutOfService:
     _models.pop(sha256, None)
     message = f"the model is out of service in this worker: {reason}"
     _withdrawn[sha256] = (terms.registration, message)
-    logger.error("%s in process %d: %s", sha256, os.getpid(), message)
+    logger.error("%s: %s", sha256, message)
     return OutOfService(message)
 
 
