@@ -10,7 +10,9 @@ from tornado.ioloop import IOLoop
 
 from backends.s3 import S3Backend
 from backends.s3.multipart import MIB
-from spectrogram_predictor.errors import StorageUnavailable
+from spectrogram_predictor.errors import BadSignature, StorageUnavailable
+from spectrogram_predictor.signing import Keys
+from spectrogram_predictor.tokens import Tokens
 from tests.backends.s3 import S3Server, contents
 from tests.conftest import sha256
 from tests.proxy import Proxy, proxy
@@ -201,6 +203,18 @@ async def test_a_lost_answer_is_not_taken_for_an_older_object(backend: S3Backend
     assert await backend.read("temp/1.upload") == DATA
     assert await backend.move("temp/1.upload", "models/a.h5")
     assert await backend.read("models/a.h5") == DATA
+
+
+@pytest.mark.gen_test
+async def test_a_lost_answer_does_not_use_up_a_token(backend: S3Backend, between: Proxy) -> None:
+    """Whoever claimed it first has it, also if the store had to be asked twice; nobody has it after that."""
+    nonce = "n" * 32
+    between.fail("put", "lost")
+    await Tokens(Keys("a token"), backend).claim(nonce)
+    for kind in ("", "lost"):
+        between.fail("put", kind)
+        with pytest.raises(BadSignature, match="used"):
+            await Tokens(Keys("a token"), backend).claim(nonce)
 
 
 @pytest.mark.gen_test
