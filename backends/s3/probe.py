@@ -9,6 +9,7 @@ from backends.s3.bucket import Bucket, checksum
 from backends.s3.errors import Gone
 from backends.s3.multipart import MIN_PART_BYTES, MultipartUpload
 from spectrogram_predictor.errors import StorageUnavailable
+from spectrogram_predictor.storage import NOT_EXCLUSIVE
 
 PREFIX = "probe/"
 
@@ -49,7 +50,7 @@ async def _lacks(bucket: Bucket, key: str) -> AsyncIterator[str]:
     wins = [await _race(bucket, f"{key}-{number}") for number in range(_RACES)]
     if any(won != 1 for won in wins):
         bucket.exclusive = max(wins) == 1
-        yield "does not create objects exclusively: of two registrations at the same time, either may win"
+        yield NOT_EXCLUSIVE
     if not await _copies_ranges(bucket, f"{key}-ranges"):
         yield "does not copy ranges: large models, and uploads that were gone on with, cannot be promoted"
     if await _takes_wrong_part(bucket, f"{key}-part"):

@@ -242,6 +242,20 @@ async def test_a_store_that_does_not_copy_ranges_is_said_to(
 
 
 @pytest.mark.gen_test
+async def test_a_store_that_does_not_create_exclusively_is_said_to(
+    unopened: S3Backend, between: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With all that rests on it: registrations, request tokens, uploads that are gone on with."""
+    between.fail("put", "careless", times=100)
+    await unopened.open()
+    await unopened.close()
+    (said,) = (record for record in caplog.messages if "exclusively" in record)
+    for at_risk in ("registrations", "replayed", "upload"):
+        assert at_risk in said
+    caplog.clear()
+
+
+@pytest.mark.gen_test
 async def test_a_lost_answer_does_not_use_up_a_token(backend: S3Backend, between: Proxy) -> None:
     """Whoever claimed it first has it, also if the store had to be asked twice; nobody has it after that."""
     nonce = "n" * 32
