@@ -21,7 +21,7 @@ from fsspec.spec import AbstractFileSystem
 
 from spectrogram_predictor.cache import Cache
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
-from spectrogram_predictor.storage import INCOMING, Backend, Entry, Writer
+from spectrogram_predictor.storage import INCOMING, NOT_EXCLUSIVE, Backend, Entry, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ class GenericBackend(Backend):
                 yield "does not date its files: what was abandoned in incoming/ stays until you remove it"
             if not self._creates(key):
                 self._exclusive = False
-                yield "does not create objects exclusively: of two registrations at the same time, either may win"
+                yield NOT_EXCLUSIVE
             if not self._renames:
                 yield "moves by copying: if it dies in the middle of it, a torn model is what `verify` finds"
             elif not self._replaces(key):

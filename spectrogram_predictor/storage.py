@@ -42,6 +42,13 @@ PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED, GOLDEN, QUA
 FORMATS = ("h5", "keras")
 """Model formats, which are also the file endings."""
 
+NOT_EXCLUSIVE = (
+    "does not create objects exclusively, so with several servers: of two registrations at the same time, either "
+    "may win; a request may be replayed at another server at the same moment; and of two that go on with an "
+    "upload at the same time, the older may still add to it"
+)
+"""What a backend says of a store where two may both be told that their exclusive `put` was the first."""
+
 _MODEL = re.compile(r"models/[0-9a-f]{64}\.(h5|keras)")
 _RECEIVED = re.compile(r"temp/[0-9a-f]{32}\.upload")
 

@@ -91,7 +91,11 @@ class Tokens:
         BadSignature
             Its token has been used.
         """
-        if not await self._backend.put(storage.nonce_key(nonce), b"", exclusive=True):
+        key, ours = storage.nonce_key(nonce), uuid.uuid4().bytes
+        if await self._backend.put(key, ours, exclusive=True):
+            return
+        # The answer to the first try may have got lost: what is there already is then our own.
+        if await self._backend.read(key) != ours:
             raise _used()
 
     def _claims(self, token: str) -> dict[str, Any]:

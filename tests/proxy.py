@@ -47,7 +47,8 @@ class Proxy:
             One of `OPERATIONS`.
         kind : str
             ``500``, ``503``; ``200`` with an error for a body; ``reset`` in the middle of the request; ``lost``,
-            an answer that never comes although all is done; ``slow``; ``damaged``, a bit of the body flipped.
+            an answer that never comes although all is done; ``slow``; ``damaged``, a bit of the body flipped;
+            ``careless``, as of a store that does not know conditions.
         times : int
             How many of them.
         """
@@ -118,6 +119,8 @@ def _handler(state: Proxy, netloc: str, slow_s: float) -> type[BaseHTTPRequestHa
                 return self.send(200, {"Content-Type": "application/xml"}, _ERROR.format("InternalError").encode())
             if kind == "damaged":
                 body = body[:-1] + bytes([body[-1] ^ 1])
+            if kind == "careless":
+                del self.headers["If-None-Match"]
             status, headers, content = self.forward(body)
             if kind == "lost":
                 return self.reset()

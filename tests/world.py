@@ -244,7 +244,7 @@ class World:
         for key in _below(found, storage.MODELS):
             _hold("I1", storage.digest_of(key) == found[key], f"{key} holds {found[key]}")
         whole = {found[key] for folder in (storage.TEMP, storage.MODELS) for key in _below(found, folder)}
-        _hold("I5", self.owed <= whole, f"{self.owed - whole} were acknowledged (I4) and are nowhere")
+        _hold("I5", self.owed <= whole, f"{self.owed - whole} were acknowledged and are nowhere")
         for upload_id, sending in self.partials.items():
             if not sending.over and sending.acknowledged < len(sending.data):
                 await self._check_partial(upload_id, sending)

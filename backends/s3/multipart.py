@@ -24,13 +24,20 @@ MIN_PART_BYTES = 5 * MIB
 
 _MAX_PART_BYTES = 5 * 2**30
 _COPIES = 8
-_PARTS_OF_A_SIZE = 900
+_PARTS_OF_A_SIZE = 250
+_GROWN_BYTES = 640 * MIB
 _IN_FLIGHT_BYTES = 32 * MIB
 
 
 def part_size(first: int, number: int) -> int:
-    """Return how large a part should be [bytes] after so many: they grow, so that 10,000 are enough."""
-    return min(first << (number // _PARTS_OF_A_SIZE), _MAX_PART_BYTES)
+    """Return how large a part should be [bytes] after so many: they grow, so that 10,000 are enough.
+
+    Notes
+    -----
+    They are in memory. 10,000 equal ones of 5 TiB have 525 MiB: small at first, they need not grow much further.
+    """
+    grown = min(first << (number // _PARTS_OF_A_SIZE), _GROWN_BYTES)
+    return min(max(first, grown), _MAX_PART_BYTES)
 
 
 class MultipartUpload:

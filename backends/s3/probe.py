@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 
 from backends.s3.bucket import Bucket, checksum
 from backends.s3.errors import Gone
+from backends.s3.multipart import MIN_PART_BYTES, MultipartUpload
 from spectrogram_predictor.errors import StorageUnavailable
+from spectrogram_predictor.storage import NOT_EXCLUSIVE
 
 PREFIX = "probe/"
 
@@ -26,18 +28,31 @@ async def probe(bucket: Bucket) -> list[str]:
     key = f"{PREFIX}{uuid.uuid4().hex}"
     try:
         await bucket.put(key, b"probe")
-        if b"".join([chunk async for chunk in bucket.chunks(key)]) != b"probe":
+        if await _read(bucket, key) != b"probe":
             raise StorageUnavailable("what was written is not what is read")
+        await _copy(bucket, key)
         return [lack async for lack in _lacks(bucket, key)]
     finally:
         await bucket.delete(key)
+
+
+async def _copy(bucket: Bucket, key: str) -> None:
+    copied = f"{key}-copy"
+    try:
+        await bucket.copy(key, copied)
+        if await _read(bucket, copied) != b"probe":
+            raise StorageUnavailable("what was copied is not what is read")
+    finally:
+        await bucket.delete(copied)
 
 
 async def _lacks(bucket: Bucket, key: str) -> AsyncIterator[str]:
     wins = [await _race(bucket, f"{key}-{number}") for number in range(_RACES)]
     if any(won != 1 for won in wins):
         bucket.exclusive = max(wins) == 1
-        yield "does not create objects exclusively: of two registrations at the same time, either may win"
+        yield NOT_EXCLUSIVE
+    if not await _copies_ranges(bucket, f"{key}-ranges"):
+        yield "does not copy ranges: large models, and uploads that were gone on with, cannot be promoted"
     if await _takes_wrong_part(bucket, f"{key}-part"):
         yield "does not check the SHA-256 of parts: damage on the way to it shows at promotion only"
     else:
@@ -50,6 +65,28 @@ async def _race(bucket: Bucket, key: str) -> int:
     won = await asyncio.gather(*puts, return_exceptions=True)
     await bucket.delete(key)
     return sum(result is True for result in won)
+
+
+async def _copies_ranges(bucket: Bucket, key: str) -> bool:
+    copied = f"{key}-copy"
+    # Of a smaller object S3 need not copy a range.
+    await bucket.put(key, bytes(MIN_PART_BYTES) + b"probe")
+    upload = MultipartUpload(bucket, copied)
+    try:
+        await upload.create()
+        await upload.copy(1, key, range(MIN_PART_BYTES, MIN_PART_BYTES + 5))
+        await upload.complete(5)
+        return await _read(bucket, copied) == b"probe"
+    except StorageUnavailable:
+        return False
+    finally:
+        await upload.abort()
+        await bucket.delete(copied)
+        await bucket.delete(key)
+
+
+async def _read(bucket: Bucket, key: str) -> bytes:
+    return b"".join([chunk async for chunk in bucket.chunks(key)])
 
 
 async def _takes_wrong_part(bucket: Bucket, key: str) -> bool:

@@ -123,10 +123,11 @@ async def test_an_answer_that_got_lost_is_not_an_upload_that_did(
 
 @pytest.mark.parametrize("first", [5 * MIB, 16 * MIB, 2**30, 6 * 2**30])
 def test_ten_thousand_parts_are_enough(first: int) -> None:
-    """For the largest object that S3 takes, whatever the first part has; and none is larger than S3 takes."""
+    """For the largest object that S3 takes; none is larger than S3 takes, nor than memory should hold."""
     sizes = [part_size(first, number) for number in range(MAX_PARTS)]
-    assert sum(sizes) > 5 * 2**40
-    assert max(sizes) <= 5 * 2**30
+    assert sum(sizes) >= 5 * 2**40
+    assert sizes[0] == min(first, 5 * 2**30)
+    assert max(sizes) <= min(max(first, 640 * MIB), 5 * 2**30)
 
 
 @pytest.mark.gen_test

@@ -10,7 +10,9 @@ from tornado.ioloop import IOLoop
 
 from backends.s3 import S3Backend
 from backends.s3.multipart import MIB
-from spectrogram_predictor.errors import StorageUnavailable
+from spectrogram_predictor.errors import BadSignature, ConfigError, StorageUnavailable
+from spectrogram_predictor.signing import Keys
+from spectrogram_predictor.tokens import Tokens
 from tests.backends.s3 import S3Server, contents
 from tests.conftest import sha256
 from tests.proxy import Proxy, proxy
@@ -59,6 +61,14 @@ def make(
     between.heal()
     for backend in made:
         io_loop.run_sync(backend.close)
+
+
+@pytest.fixture
+def unopened(s3_server: S3Server, between: Proxy, bucket: str, tmp_path: Path) -> Iterator[S3Backend]:
+    settings = {**s3_server.options, "cache": str(tmp_path / "cache"), "endpoint_url": between.url}
+    between.heal()
+    yield S3Backend(f"s3://{bucket}", settings)
+    between.heal()
 
 
 @pytest.fixture
@@ -201,6 +211,60 @@ async def test_a_lost_answer_is_not_taken_for_an_older_object(backend: S3Backend
     assert await backend.read("temp/1.upload") == DATA
     assert await backend.move("temp/1.upload", "models/a.h5")
     assert await backend.read("models/a.h5") == DATA
+
+
+@pytest.mark.gen_test
+async def test_a_store_that_does_not_copy_stops_the_start(
+    unopened: S3Backend, between: Proxy, bucket: str
+) -> None:
+    """Nothing could be promoted there, which nobody should find out after an upload."""
+    between.fail("copy", "500", times=100)
+    with pytest.raises(ConfigError, match=r"storage\.url.*500"):
+        await unopened.open()
+    assert contents(bucket, "") == {}
+
+
+@pytest.mark.gen_test
+async def test_a_store_that_does_not_copy_ranges_is_said_to(
+    unopened: S3Backend, between: Proxy, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the start, with what cannot be done there; and nothing of the attempt is left."""
+    between.fail("copy part", "500", times=100)
+    await unopened.open()
+    try:
+        between.heal()
+        assert [record for record in caplog.messages if "does not copy ranges" in record]
+        assert await unopened.expire(-5) == []
+    finally:
+        await unopened.close()
+    assert contents(bucket, "") == {}
+    caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_a_store_that_does_not_create_exclusively_is_said_to(
+    unopened: S3Backend, between: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With all that rests on it: registrations, request tokens, uploads that are gone on with."""
+    between.fail("put", "careless", times=100)
+    await unopened.open()
+    await unopened.close()
+    (said,) = (record for record in caplog.messages if "exclusively" in record)
+    for at_risk in ("registrations", "replayed", "upload"):
+        assert at_risk in said
+    caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_a_lost_answer_does_not_use_up_a_token(backend: S3Backend, between: Proxy) -> None:
+    """Whoever claimed it first has it, also if the store had to be asked twice; nobody has it after that."""
+    nonce = "n" * 32
+    between.fail("put", "lost")
+    await Tokens(Keys("a token"), backend).claim(nonce)
+    for kind in ("", "lost"):
+        between.fail("put", kind)
+        with pytest.raises(BadSignature, match="used"):
+            await Tokens(Keys("a token"), backend).claim(nonce)
 
 
 @pytest.mark.gen_test
