@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _STALE_S = 3600.0
 _IN_USE_S = 300.0
+_LOOK_AGAIN_S = 0.05
 
 
 class Cache:
@@ -74,7 +75,7 @@ class Cache:
 
     async def _get(self, sha256: str, content: Callable[[], AsyncIterator[bytes]]) -> Path:
         try:
-            lock = await asyncio.to_thread(self._lock, sha256)
+            lock = await self._lock(sha256)
             try:
                 if not await asyncio.to_thread(self._verify, sha256):
                     await self._fetch(sha256, content())
@@ -107,12 +108,23 @@ class Cache:
             part.unlink(missing_ok=True)
         logger.info("fetched %s in %.2f s", sha256, time.monotonic() - began)
 
-    def _lock(self, sha256: str) -> int:
-        """Wait for whoever on this machine is fetching the same; return what holds the lock until it is closed."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._folder / f"lock-{sha256[:2]}", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    async def _lock(self, sha256: str) -> int:
+        """Wait for whoever on this machine is fetching the same; return what holds the lock until it is closed.
+
+        Not in a thread: whoever holds a lock needs threads to get done, and they would all be waiting.
+        """
+        descriptor = await asyncio.to_thread(self._open_lock, sha256)
+        try:
+            while not _is_locked(descriptor):  # noqa: ASYNC110  # another process tells nobody
+                await asyncio.sleep(_LOOK_AGAIN_S)
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
+
+    def _open_lock(self, sha256: str) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return os.open(self._folder / f"lock-{sha256[:2]}", os.O_RDWR | os.O_CREAT, 0o600)
 
     def _touch(self, sha256: str) -> bool:
         with contextlib.suppress(FileNotFoundError):
@@ -148,3 +160,12 @@ class Cache:
             with contextlib.suppress(FileNotFoundError):
                 if not path.name.startswith("lock-"):
                     yield path, path.stat()
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Take the lock, if nobody else has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

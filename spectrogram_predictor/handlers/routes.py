@@ -39,7 +39,7 @@ _MODEL_FILES = Body(
     "multipart/form-data", {"type": "object", "properties": {"model": {"type": "string", "format": "binary"}}}
 )
 
-_SONG = Body("audio/*", {"type": "string", "format": "binary"})
+_SONG = Body("application/octet-stream", {"type": "string", "format": "binary"})
 _ANSWER = _object(array={"type": "array"}, labels={"type": "array"}, model=_SHA256, recipe={})
 _BYTES = Body("application/offset+octet-stream", {"type": "string", "format": "binary"})
 _TUS_OPTIONS = Operation("Which version and extensions of tus?", Access.OPEN, {})
