@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_OPTIONS: dict[str, type] = {"cache": str, "cache_bytes": int}
 _CHUNK = 8 * 2**20
 _SCRATCH = ".scratch"
 _TIMES = ("mtime", "modified", "last_modified", "LastModified", "updated", "created")
@@ -47,6 +48,9 @@ class GenericBackend(Backend):
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         own = dict(options)
+        for option, type_ in _OPTIONS.items():
+            if type(own.get(option, type_())) is not type_:
+                raise ConfigError(f"storage.options.{option} must be of type {type_.__name__}")
         self._cache = Cache(Path(own.pop("cache", "var/cache")), own.pop("cache_bytes", 16 * 2**30))
         self._url = url
         self._options = own
@@ -188,7 +192,7 @@ class GenericBackend(Backend):
         self._fs: AbstractFileSystem
         self._fs, root = fsspec.core.url_to_fs(self._url, **options)
         self._root: str = root.rstrip("/")
-        self._renames = type(self._fs).mv is not AbstractFileSystem.mv
+        self._renames = _renames(self._fs)
 
     def _lacks(self) -> Iterator[str]:
         """Find out what it can do; fail if it cannot be used at all."""
@@ -319,6 +323,13 @@ class _GenericWriter(Writer):
 
     def _touch(self) -> None:
         self._backend._moving[self._staging] = time.monotonic()
+
+
+def _renames(filesystem: AbstractFileSystem) -> bool:
+    """Tell whether it moves in a way of its own; one in front of another does what that does."""
+    inner = getattr(filesystem, "fs", None)
+    moves = type(filesystem).mv is not AbstractFileSystem.mv
+    return moves and (not isinstance(inner, AbstractFileSystem) or _renames(inner))
 
 
 def _modified(info: Mapping[str, Any]) -> float:

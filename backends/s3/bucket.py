@@ -45,12 +45,15 @@ class Bucket:
     ----------
     exclusive : bool
         Whether the store can create an object only if there is none.
+    moving : dict of str to float
+        When something last came for a multipart upload of this process, by its id [s, monotonic].
     """
 
     def __init__(self, name: str, prefix: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self.prefix = prefix
         self.exclusive = True
+        self.moving: dict[str, float] = {}
         self._options = options
         self._date, self._heard = "", -math.inf
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
@@ -60,6 +61,11 @@ class MultipartUpload:
         """Begin it."""
         answer = await self._bucket.call("create_multipart_upload", **self._name, **arguments)
         self._name["UploadId"] = answer["UploadId"]
+        self.touch()
+
+    def touch(self) -> None:
+        """Note that something has come for it, which the store sees with the next part only."""
+        self._bucket.moving[self._name["UploadId"]] = time.monotonic()
 
     async def send(self, number: int, body: BytesIO) -> None:
         """Add a part, from 1 on, with its SHA-256."""
@@ -81,6 +87,7 @@ class MultipartUpload:
             CopySourceRange=f"bytes={content[0]}-{content[-1]}",
         )
         self._parts[number] = {"ETag": answer["CopyPartResult"]["ETag"]}
+        self.touch()
 
     async def complete(self, size: int, before: Entry | None = None) -> None:
         """Let the object appear.
@@ -102,15 +109,17 @@ class MultipartUpload:
                 entry = await self._bucket.stat(self._name["key"])
                 if entry and entry.size == size and entry != before:
                     logger.info("%s is complete, although the storage did not say so", entry.key)
-                    return
+                    break
                 if isinstance(error, Gone) or attempt == TRIES - 1:
                     raise StorageUnavailable("the storage did not complete the upload") from error
                 await asyncio.sleep(PAUSE_S * 4**attempt)
             else:
-                return
+                break
+        self._bucket.moving.pop(self._name["UploadId"], None)
 
     async def abort(self) -> None:
         """Let go of the parts; what cannot be aborted now expires."""
+        self._bucket.moving.pop(self._name.get("UploadId", ""), None)
         with contextlib.suppress(StorageUnavailable):
             await self._bucket.call("abort_multipart_upload", **self._name)
 
@@ -135,6 +144,8 @@ class MultipartWriter(Writer):
     async def write(self, data: bytes) -> None:
         self._part.write(data)
         self._size += len(data)
+        if self._upload:
+            self._upload.touch()
         if self._part.tell() >= part_size(self._part_bytes, self._number):
             await self._send()
 
@@ -251,15 +262,22 @@ async def _join_part(bucket: Bucket, upload: MultipartUpload, number: int, group
 
 
 async def expire(bucket: Bucket, prefixes: tuple[str, ...], age_s: float) -> Sequence[str]:
-    """Abort uploads below these prefixes to which nobody has added for so long; return their keys."""
+    """Abort uploads below these prefixes to which nobody has added for so long; return their keys.
+
+    Notes
+    -----
+    Of other processes' uploads only whole parts are seen.
+    """
     oldest = await bucket.now() - age_s
+    ours = {upload_id for upload_id, moved in bucket.moving.items() if moved > time.monotonic() - age_s}
     expired = []
     for upload in await _begun(bucket):
         name = {"key": upload["Key"].removeprefix(bucket.prefix), "UploadId": upload["UploadId"]}
         old = name["key"].startswith(prefixes) and upload["Initiated"].timestamp() <= oldest
-        if old and await _last_part(bucket, name) <= oldest:
+        if old and name["UploadId"] not in ours and await _last_part(bucket, name) <= oldest:
             with contextlib.suppress(Gone):
                 await bucket.call("abort_multipart_upload", **name)
+                bucket.moving.pop(name["UploadId"], None)
                 expired.append(name["key"])
     return expired
 

@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,31 @@ async def test_it_says_what_it_lacks(url: str, tmp_path: Path, caplog: pytest.Lo
     assert "durable" in caplog.text
     assert "exclusively" not in caplog.text
     caplog.clear()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("inner", "copies"), [("memory", True), ("file", False)])
+async def test_a_filesystem_in_front_of_another_moves_as_that_does(
+    inner: str, copies: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is said, and done, is what the one behind can."""
+    backend = GenericBackend(f"dir:///storage::{inner}://{tmp_path}", {"cache": str(tmp_path / "cache")})
+    await backend.open()
+    try:
+        await backend.put("temp/a", b"content")
+        assert await backend.move("temp/a", "models/a.h5")
+        assert await backend.read("models/a.h5") == b"content"
+    finally:
+        await backend.close()
+    assert ("moves by copying" in caplog.text) is copies
+    caplog.clear()
+
+
+@pytest.mark.parametrize("options", [{"cache": 5}, {"cache_bytes": "abc"}, {"cache_bytes": True}], ids=str)
+def test_options_of_another_type_are_refused(options: dict[str, Any]) -> None:
+    """With the key's name, before anything is begun."""
+    with pytest.raises(ConfigError, match=rf"storage\.options\.{next(iter(options))} "):
+        GenericBackend("memory://x", options)
 
 
 @pytest.mark.gen_test

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,27 @@ async def test_an_answer_that_got_lost_is_not_an_upload_that_did(
     entry = await backend.stat("temp/1.upload")
     assert entry
     assert entry.size == 20 * MIB
+
+
+@pytest.mark.gen_test
+async def test_an_upload_whose_next_part_takes_long_does_not_expire(backend: S3Backend) -> None:
+    """While bytes come it moves, although the store has not seen them yet; once they do not, it goes."""
+    backend.part_bytes = 5 * MIB
+    writers = [await backend.writer(f"temp/{name}.upload", "") for name in ("slow", "dead")]
+    for writer in writers:
+        await writer.write(bytes(5 * MIB))
+    expired: Sequence[str] = ()
+    while not expired:
+        await writers[0].write(b"x")
+        expired = await backend.expire(2)
+        await asyncio.sleep(0.1)
+    assert expired == ["temp/dead.upload"]
+    await writers[0].commit()
+    entry = await backend.stat("temp/slow.upload")
+    assert entry
+    assert entry.size > 5 * MIB
+    await writers[1].cancel()
+    assert backend.bucket.moving == {}
 
 
 @pytest.mark.parametrize("first", [5 * MIB, 16 * MIB, 2**30, 6 * 2**30])
