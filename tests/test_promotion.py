@@ -383,7 +383,7 @@ async def test_what_has_failed_before_is_tried_last(house: House, caplog: pytest
     await house.receive(ZIP)
     trial.begun.clear()
     await house.promoter.sweep()
-    assert trial.begun[0] == sha256(ZIP)
+    assert sha256(ZIP) in trial.begun[:TRIALS_AT_A_TIME]
     caplog.clear()
 
 
