@@ -197,3 +197,10 @@ def songs(material: Path) -> list[tuple[Waveform, np.ndarray]]:
     paths = sorted((material / "songs").glob("*.wav"))
     assert paths
     return [(audio.decode(path.read_bytes()), table.loc[path.name].to_numpy(np.float64)) for path in paths]
+
+
+def test_a_column_that_is_there_twice_is_refused() -> None:
+    """Which of them was meant is not to be guessed."""
+    with pytest.raises(Unprocessable, match="'a' more than once"):
+        features.select(b"a,b,a\n1,2,3\n", ["b", "a"])
+    np.testing.assert_array_equal(features.select(b"a,b,a\n1,2,3\n", ["b"]), [2])
