@@ -1,8 +1,12 @@
 """Scratch folders, without a worker."""
 
+import contextlib
 import math
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,15 +49,34 @@ def test_all_that_is_kept_is_counted() -> None:
     (folder.path / "a" / "b").mkdir(parents=True)
     (folder.path / "a" / "b" / "file").write_bytes(bytes(2**20))
     (folder.path / "link").symlink_to("/")
-    assert 2**20 <= folder.used(os.getpid()) < 2**20 + 2**16
-    with (folder.path / "gone").open("wb") as file:
-        (folder.path / "gone").unlink()
-        file.write(bytes(2**20))
-        file.flush()
-        assert 2**21 <= folder.used(os.getpid()) < 2**21 + 2**16
+    before = folder.used(NOBODY)
+    assert 2**20 <= before < 2**20 + 2**16
+    with holding_a_deleted_file(folder.path / "gone", 2**20) as pid:
+        assert folder.used(pid) == before + 2**20
     (folder.path / "many").mkdir()
     for number in range(10_001):
         (folder.path / "many" / str(number)).touch()
-    assert folder.used(os.getpid()) == math.inf
+    assert folder.used(NOBODY) == math.inf
     folder.remove()
-    assert folder.used(os.getpid()) == 0
+    assert folder.used(NOBODY) == 0
+
+
+NOBODY = 2**22 + 1
+"""Above the largest process number that Linux gives."""
+
+
+@contextlib.contextmanager
+def holding_a_deleted_file(path: Path, size: int) -> Iterator[int]:
+    """Run a process of its own: this one may hold deleted files of the tests before."""
+    code = f"""import os
+with open({str(path)!r}, "wb", 0) as file:
+    os.unlink(file.name)
+    file.write(bytes({size}))
+    print(flush=True)
+    input()"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.communicate(b"\n")
