@@ -7,23 +7,22 @@
 Imports nothing of the server, and nothing heavy.
 """
 
-import base64
 import hashlib
-import json
-import math
 import os
 import ssl
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, overload
+from typing import Any, Literal, Self, overload
 
 import httpx
 import itsdangerous
 
+from spectrogram_predictor.terms import Golden as Golden
+from spectrogram_predictor.terms import base64_of, content_of, digest, extension_of, is_sha256, terms_of
 from spectrogram_predictor.transfer import ClientError as ClientError
 from spectrogram_predictor.transfer import NoAnswer, Patience, Progress, Refused, Transfer, checked, shown
 
@@ -34,27 +33,6 @@ _AUDIENCE = "spectrogram-predictor"
 _TOKEN_SALT = b"spectrogram-predictor.request"
 _TOKEN_LIFETIME_S = 300
 _POLL_S = 1.0
-
-
-class Golden(NamedTuple):
-    """A song whose answer is known.
-
-    Attributes
-    ----------
-    song : path or bytes
-        The song's file.
-    expected : array-like
-        What the model must answer to it, with or without its batch of one.
-    csv : bytes or str, optional
-        The row of features that belongs to it, for models that take one.
-    tolerance : float >= 0, optional
-        The largest difference of one number that is no mismatch; the server's is 0.001.
-    """
-
-    song: Path | str | bytes
-    expected: Any
-    csv: bytes | str | None = None
-    tolerance: float | None = None
 
 
 class Client:
@@ -146,16 +124,8 @@ class Client:
             A recipe's file is not JSON, labels are one string, or an expected number is not finite.
         """
         sha256 = model if isinstance(model, str) and is_sha256(model) else digest(Path(model))
-        body: dict[str, Any] = {"hash": sha256}
-        if labels is not None:
-            body["labels"] = _labels(labels)
-        if recipe is not None:
-            body["recipe"] = _recipe(recipe)
-        if golden is not None:
-            body["golden"] = [_golden(Golden(*one)) for one in golden]
-        if allow_custom is not None:
-            body["allow_custom"] = allow_custom
-        self._signed("/registermodelhash", body)
+        terms = terms_of(recipe, golden, labels, allow_custom)
+        self._signed("/registermodelhash", {"hash": sha256, **terms})
         return sha256
 
     def upload(self, model: Path | str, progress: Progress | bool = True) -> None:
@@ -274,11 +244,11 @@ class Client:
             # As it is: a quarter less to send than in base64, and nothing to sign but the token.
             path = f"/models/{model}/predict"
             answer = self._request(
-                "POST", self._url + path, content=_content(song), headers=self._bearer("POST", path)
+                "POST", self._url + path, content=content_of(song), headers=self._bearer("POST", path)
             )
         else:
-            body = {"model_hash": model, "ext": _extension(song), "data": _base64(song), "detail": True}
-            body["csv"] = _base64(csv.encode() if isinstance(csv, str) else csv)
+            body = {"model_hash": model, "ext": extension_of(song), "data": base64_of(song), "detail": True}
+            body["csv"] = base64_of(csv.encode() if isinstance(csv, str) else csv)
             answer = self._signed("/prediction", body)
         if detail:
             return answer
@@ -361,73 +331,3 @@ class Client:
         if not isinstance(fields, dict):
             raise Refused(answer.status_code, "unknown", answer.reason_phrase)
         return fields
-
-
-def _recipe(recipe: Any) -> Any:
-    if hasattr(recipe, "to_json"):
-        return json.loads(recipe.to_json())
-    if isinstance(recipe, Mapping):
-        return dict(recipe) or None
-    if (
-        isinstance(recipe, str)
-        and not Path(recipe).is_file()
-        and Path(recipe).name == recipe.removesuffix(".json")
-    ):
-        return recipe
-    recipe = Path(recipe)
-    try:
-        return json.loads(recipe.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{recipe} is not JSON: {error}") from error
-
-
-def _labels(labels: Iterable[str]) -> list[str]:
-    if isinstance(labels, str):
-        raise ValueError(f"labels are a list of names, not one: {labels[:40]!r}")
-    return list(labels)
-
-
-def _golden(golden: Golden) -> dict[str, Any]:
-    fields = {"song": _base64(golden.song), "ext": _extension(golden.song), "expected": _numbers(golden.expected)}
-    if golden.csv is not None:
-        fields["csv"] = _base64(golden.csv.encode() if isinstance(golden.csv, str) else golden.csv)
-    if golden.tolerance is not None:
-        fields["tolerance"] = float(golden.tolerance)
-    return fields
-
-
-def _base64(content: Path | str | bytes) -> str:
-    """Return a file's content, or bytes, as base64."""
-    return base64.b64encode(_content(content)).decode()
-
-
-def _content(song: Path | str | bytes) -> bytes:
-    return song if isinstance(song, bytes) else Path(song).read_bytes()
-
-
-def _extension(song: Path | str | bytes) -> str:
-    return "" if isinstance(song, bytes) else Path(song).suffix.removeprefix(".")
-
-
-def _numbers(value: Any) -> Any:
-    """Return an array, whatever library it is of, as lists of numbers."""
-    if value is None or isinstance(value, str):
-        raise ValueError(f"an expected answer is made of numbers, not of {repr(value)[:40]}")
-    try:
-        items = iter(value)
-    except TypeError:
-        if not math.isfinite(value):
-            raise ValueError(f"an expected answer is made of finite numbers, not of {value}") from None
-        return float(value)
-    return [_numbers(item) for item in items]
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def is_sha256(text: str) -> bool:
-    """Tell whether a text is a SHA-256 in hexadecimal."""
-    return len(text) == 64 and set(text.lower()) <= set("0123456789abcdef")
