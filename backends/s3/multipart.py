@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -193,72 +193,68 @@ class MultipartWriter(Writer):
 
 async def copy_ranges(bucket: Bucket, entry: Entry, destination: str, range_bytes: int) -> None:
     """Let the store copy a large object, in ranges at the same time."""
-    before = await bucket.stat(destination)
-    upload = MultipartUpload(bucket, destination)
-    await upload.create()
     content = range(entry.size)
     step = max(range_bytes, -(-entry.size // MAX_PARTS))
-    copies = [
-        asyncio.create_task(upload.copy(number, entry.key, content[first : first + step]))
-        for number, first in enumerate(range(0, entry.size, step), start=1)
-    ]
-    try:
-        await asyncio.gather(*copies)
-        await upload.complete(entry.size, before)
-    except BaseException:
-        # A part that arrives after the abort stays, and costs money.
-        for task in copies:
-            task.cancel()
-        await asyncio.gather(*copies, return_exceptions=True)
-        await upload.abort()
-        raise
+    ranges = (content[first : first + step] for first in content[::step])
+    await _assemble(bucket, destination, entry.size, ([(entry.key, part)] for part in ranges))
 
 
 async def join(bucket: Bucket, entries: Sequence[Entry], destination: str) -> None:
     """Let the store make one object of several; those too small for a part are fetched, and sent together."""
-    before = await bucket.stat(destination)
-    upload = MultipartUpload(bucket, destination)
-    await upload.create()
-    copies: set[asyncio.Task[None]] = set()
-    try:
-        for number, group in enumerate(_parts(entries), start=1):
-            if len(copies) >= _COPIES:
-                done, copies = await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    await task
-            copies.add(asyncio.create_task(_join_part(bucket, upload, number, group)))
-        await asyncio.gather(*copies)
-        await upload.complete(sum(entry.size for entry in entries), before)
-    except BaseException:
-        # A part that arrives after the abort stays, and costs money.
-        for task in copies:
-            task.cancel()
-        await asyncio.gather(*copies, return_exceptions=True)
-        await upload.abort()
-        raise
+    size = sum(entry.size for entry in entries)
+    await _assemble(bucket, destination, size, _parts(entries))
 
 
-def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+Piece = tuple[str, range]
+"""An object's key, and which of its bytes."""
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[list[Piece]]:
     """Yield what becomes one part each: at least 5 MiB, but for the last."""
-    group: list[Entry] = []
+    group: list[Piece] = []
     for entry in entries:
-        group.append(entry)
-        if sum(one.size for one in group) >= MIN_PART_BYTES:
+        group.append((entry.key, range(entry.size)))
+        if sum(len(content) for _, content in group) >= MIN_PART_BYTES:
             yield group
             group = []
     if group:
         yield group
 
 
-async def _join_part(bucket: Bucket, upload: MultipartUpload, number: int, group: Sequence[Entry]) -> None:
-    if len(group) == 1:
-        await upload.copy(number, group[0].key, range(group[0].size))
-        return
-    body = BytesIO()
-    for entry in group:
-        async for chunk in bucket.chunks(entry.key):
-            body.write(chunk)
-    await upload.send(number, body)
+async def _assemble(bucket: Bucket, key: str, size: int, parts: Iterable[Sequence[Piece]]) -> None:
+    """Make an object of what is in the bucket, several parts at the same time."""
+    before = await bucket.stat(key)
+    upload = MultipartUpload(bucket, key)
+    await upload.create()
+    places = asyncio.Semaphore(_COPIES)
+    tasks = [
+        asyncio.create_task(_add(bucket, upload, number, part, places))
+        for number, part in enumerate(parts, start=1)
+    ]
+    try:
+        await asyncio.gather(*tasks)
+        await upload.complete(size, before)
+    except BaseException:
+        # A part that arrives after the abort stays, and costs money.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await upload.abort()
+        raise
+
+
+async def _add(
+    bucket: Bucket, upload: MultipartUpload, number: int, part: Sequence[Piece], places: asyncio.Semaphore
+) -> None:
+    async with places:
+        if len(part) == 1:
+            await upload.copy(number, *part[0])
+            return
+        body = BytesIO()
+        for key, _ in part:
+            async for chunk in bucket.chunks(key):
+                body.write(chunk)
+        await upload.send(number, body)
 
 
 async def expire(bucket: Bucket, prefixes: tuple[str, ...], age_s: float) -> Sequence[str]:
