@@ -114,10 +114,10 @@ def _add_connection(command: argparse.ArgumentParser) -> None:
 
 
 def _add_terms(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+    _or_nothing(command, "recipe", {}).add_argument(
         "--recipe", metavar="FILE|NAME", help="how a song becomes the model's inputs: its JSON, or a shipped one"
     )
-    command.add_argument(
+    _or_nothing(command, "golden", []).add_argument(
         "--golden",
         type=_golden,
         action="append",
@@ -125,23 +125,23 @@ def _add_terms(command: argparse.ArgumentParser) -> None:
         help="a song whose answer is known, and a JSON file with it, as predict --json prints; repeatable",
     )
     _add_csv(command)
-    command.add_argument(
+    _or_nothing(command, "labels", []).add_argument(
         "--labels", type=lambda text: text.split(","), metavar="A,B,...", help="names of the outputs"
     )
-    for name, nothing in (("recipe", {}), ("golden", []), ("labels", [])):
-        command.add_argument(
-            f"--no-{name}",
-            dest=name,
-            action="store_const",
-            const=nothing,
-            help="take away what was registered before",
-        )
     command.add_argument(
         "--allow-custom",
         action="store_true",
         default=None,
         help="run the Python code in the model's layers of class Lambda on the server: for your own files only",
     )
+
+
+def _or_nothing(command: argparse.ArgumentParser, name: str, nothing: Any) -> argparse._MutuallyExclusiveGroup:
+    group = command.add_mutually_exclusive_group()
+    group.add_argument(
+        f"--no-{name}", dest=name, action="store_const", const=nothing, help="take away what was registered before"
+    )
+    return group
 
 
 def _golden(text: str) -> tuple[Path, Path]:

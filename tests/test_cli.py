@@ -84,6 +84,7 @@ def test_register_and_upload_are_commands_too(
     assert run("publish", two_input_model) == 0
     capsys.readouterr()
     assert run("publish", two_input_model) == 0
+    assert run("upload", two_input_model) == 0
     assert capsys.readouterr().err == ""
     header, row = csv_row(index=False).decode().splitlines()
     table = tmp_path / "table.csv"
@@ -130,6 +131,9 @@ def test_publish_with_a_recipe_and_a_golden(
     assert run("register", model, "--recipe", "gtzan-features") == 1
     assert "recipe.inputs" in capsys.readouterr().err
     assert run("register", model, "--no-recipe", "--no-golden", "--no-labels") == 0
+    for twice in (("--recipe", recipe, "--no-recipe"), ("--no-labels", "--labels", "a"), (*golden, "--no-golden")):
+        with pytest.raises(SystemExit):
+            run("register", model, *twice)
     capsys.readouterr()
     assert run("models", "--json") == 0
     (state,) = [one for one in json.loads(capsys.readouterr().out)["models"] if one["hash"] == digest]
