@@ -8,8 +8,9 @@ BIN := .venv/bin
 demo: .venv/installed ## the whole story on this machine, in a minute
 	$(BIN)/spectrogram-predictor demo
 
-test: .venv/installed-test ## the tests
-	$(BIN)/python -m pytest
+test: .venv/installed-test ## the tests: several at a time, then those that measure
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 check: .venv/installed-test ## what CI runs: lint, types, tests
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from tests.live import Live
 
 MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 SWIFT = MATERIAL.parent / "tools" / "s3-swift"
-COUNTED = pytest.StashKey[list[str]]()
+COUNTED = "counted"
 TOKEN = "a token for the tests, long enough"
 
 
@@ -38,14 +38,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Print a line at the end of the whole run: what a test has counted."""
-    return request.config.stash.setdefault(COUNTED, []).append
+    return functools.partial(record_property, COUNTED)
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    for line in config.stash.get(COUNTED, []):
-        terminalreporter.write_line(line)
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    # Properties come along from whichever process ran the test.
+    for report in [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]:
+        for name, line in report.user_properties if report.when == "call" else ():
+            if name == COUNTED:
+                terminalreporter.write_line(line)
 
 
 @pytest.fixture
