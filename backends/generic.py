@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
+from fsspec.asyn import AsyncFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from spectrogram_predictor.cache import Cache
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
-from spectrogram_predictor.storage import INCOMING, NOT_EXCLUSIVE, Backend, Entry, Writer
+from spectrogram_predictor.storage import INCOMING, NOT_EXCLUSIVE, TEMP, Backend, Entry, Writer, partials
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class GenericBackend(Backend):
         return (self._cache.folder,)
 
     async def open(self) -> None:
+        self._cache.check()
         try:
             await self._run(self._connect)
             for lack in await self._run(lambda: list(self._lacks())):
@@ -149,8 +151,10 @@ class GenericBackend(Backend):
         # Not every filesystem dates a file by its last byte: what moves here is known here.
         ours = {key for key, moved in self._moving.items() if moved > time.monotonic() - age_s}
         entries = await self.list(INCOMING)
-        expired = [entry.key for entry in entries if entry.modified < oldest and entry.key not in ours]
-        for key in expired:
+        kept = ours | {entry.key for those in partials(entries).values() for entry in those}
+        expired = [entry.key for entry in entries if entry.modified < oldest and entry.key not in kept]
+        litter = [entry.key for entry in await self.list(_SCRATCH) if entry.modified < oldest]
+        for key in (*expired, *litter):
             await self.delete(key)
         return expired if self._ages else []
 
@@ -166,15 +170,22 @@ class GenericBackend(Backend):
 
     async def delete(self, key: str) -> None:
         def delete() -> None:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 self._fs.rm_file(self._path(key))
+            except Exception:
+                # Not all of them say FileNotFoundError.
+                if self._fs.exists(self._path(key)):
+                    raise
 
         await self._run(delete)
 
     async def fetch(self, key: str, sha256: str) -> Path | None:
         if await self.stat(key) is None:
             return None
-        return await self._cache.get(sha256, lambda: self.chunks(key))
+        return await self._cache.get(sha256, lambda: self.chunks(key), anew=key.startswith(TEMP))
+
+    async def distrust(self, sha256: str) -> None:
+        self._cache.distrust(sha256)
 
     async def _run(self, function: Callable[[], T]) -> T:
         try:
@@ -192,7 +203,7 @@ class GenericBackend(Backend):
         self._fs: AbstractFileSystem
         self._fs, root = fsspec.core.url_to_fs(self._url, **options)
         self._root: str = root.rstrip("/")
-        self._renames = _renames(self._fs)
+        self._renames = _overrides(self._fs, "mv")
 
     def _lacks(self) -> Iterator[str]:
         """Find out what it can do; fail if it cannot be used at all."""
@@ -218,7 +229,9 @@ class GenericBackend(Backend):
             self._fs.rm_file(self._path(key))
 
     def _creates(self, key: str) -> bool:
-        """Tell whether it refuses to create what is there."""
+        """Tell whether it refuses to create what is there, and does so itself: fsspec looks, and creates then."""
+        if not _overrides(self._fs, "pipe_file"):
+            return False
         try:
             self._fs.pipe_file(self._path(key), b"other", mode="create")
         except FileExistsError:
@@ -325,11 +338,14 @@ class _GenericWriter(Writer):
         self._backend._moving[self._staging] = time.monotonic()
 
 
-def _renames(filesystem: AbstractFileSystem) -> bool:
-    """Tell whether it moves in a way of its own; one in front of another does what that does."""
+def _overrides(filesystem: AbstractFileSystem, method: str) -> bool:
+    """Tell whether it does something in a way of its own; one in front of another does what that does."""
     inner = getattr(filesystem, "fs", None)
-    moves = type(filesystem).mv is not AbstractFileSystem.mv
-    return moves and (not isinstance(inner, AbstractFileSystem) or _renames(inner))
+    own = any(
+        getattr(type(filesystem), name, None) not in (None, getattr(base, name, None))
+        for base, name in ((AbstractFileSystem, method), (AsyncFileSystem, f"_{method}"))
+    )
+    return own and (not isinstance(inner, AbstractFileSystem) or _overrides(inner, method))
 
 
 def _modified(info: Mapping[str, Any]) -> float:

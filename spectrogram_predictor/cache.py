@@ -9,12 +9,13 @@ import fcntl
 import hashlib
 import logging
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from spectrogram_predictor.errors import Damaged, InsufficientStorage
+from spectrogram_predictor.errors import ConfigError, Damaged, InsufficientStorage
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,20 @@ class Cache:
             self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
 
-    async def get(self, sha256: str, content: Callable[[], AsyncIterator[bytes]]) -> Path:
+    def check(self) -> None:
+        """Raise ConfigError if nothing can be kept in it."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                file.write(b"probe")
+        except OSError as error:
+            raise ConfigError(f"storage.options.cache: cannot keep models in {self._folder}: {error}") from error
+
+    def distrust(self, sha256: str) -> None:
+        """Check the file with this digest before it is returned again."""
+        self._verified.discard(sha256)
+
+    async def get(self, sha256: str, content: Callable[[], AsyncIterator[bytes]], *, anew: bool = False) -> Path:
         """Return a file with this digest, from here or fetched.
 
         Parameters
@@ -56,6 +70,8 @@ class Cache:
             The digest.
         content : callable
             Returns the bytes, in pieces, if they have to be fetched.
+        anew : bool
+            They are fetched in any case: it is they that are to be checked.
 
         Raises
         ------
@@ -64,6 +80,8 @@ class Cache:
         InsufficientStorage
             It cannot be kept here.
         """
+        if anew:
+            return await self._get(sha256, content, anew=True)
         if sha256 in self._verified and await asyncio.to_thread(self._touch, sha256):
             return self._folder / sha256
         task = self._fetching.get(sha256)
@@ -73,11 +91,11 @@ class Cache:
         # One caller's cancellation is not the others'.
         return await asyncio.shield(task)
 
-    async def _get(self, sha256: str, content: Callable[[], AsyncIterator[bytes]]) -> Path:
+    async def _get(self, sha256: str, content: Callable[[], AsyncIterator[bytes]], *, anew: bool = False) -> Path:
         try:
             lock = await self._lock(sha256)
             try:
-                if not await asyncio.to_thread(self._verify, sha256):
+                if anew or not await asyncio.to_thread(self._verify, sha256):
                     await self._fetch(sha256, content())
             finally:
                 os.close(lock)

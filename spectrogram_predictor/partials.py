@@ -310,6 +310,8 @@ class Append:
         """Become the upload's only writer."""
         async with self._turn:
             self._check()
+            # Of one that never was, nothing is claimed.
+            await self._partials.get(self.upload_id)
             partial = await backend.resume(self.upload_id)
             self.info = await self._partials.get(self.upload_id)
             self._partial = partial

@@ -69,7 +69,7 @@ class Pieces(Partial):
         """Append."""
         self._filling.append(data)
         self._filled += len(data)
-        if self._filled >= self._backend.piece_bytes:
+        if self._filled >= self._backend.piece_size(self.stored):
             await self._send()
 
     async def sync(self) -> int:
@@ -83,6 +83,9 @@ class Pieces(Partial):
         """Join the pieces."""
         await self.sync()
         pieces = await find(self._backend, self._id)
+        if end_of(pieces) != self.stored:
+            # What is left would be torn: whoever removed the rest has joined all of it.
+            raise Superseded("somebody else has finished this upload")
         if pieces:
             await self._backend.join(pieces, key, storage.incoming_key(self._id))
         # The last one first: what is left after a crash is still the beginning.

@@ -196,8 +196,10 @@ class Predictor:
             self._out_of_service[sha256] = error.message
             raise
         except (ModelNotFound, StorageUnavailable):
-            # The model's file, or a golden's, may have left this machine: look again.
+            # The model's file, or a golden's, may have left this machine, or be damaged here: look again.
             self.forget(sha256)
+            for digest in (sha256, *known.model.terms.files):
+                await self._backend.distrust(digest)
             raise
         self._out_of_service.pop(sha256, None)
         self._memo.put(name, array)

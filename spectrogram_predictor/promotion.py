@@ -18,6 +18,7 @@ from spectrogram_predictor.config import PromotionSettings
 from spectrogram_predictor.errors import (
     Damaged,
     DeadlineExceeded,
+    InsufficientStorage,
     ModelNotFound,
     SpectrogramPredictorError,
     StorageUnavailable,
@@ -360,9 +361,9 @@ class Promoter:
 
 
 def _is_no_fault_of_the_file(error: SpectrogramPredictorError) -> bool:
-    """Tell whether it is time in a queue, or the storage."""
+    """Tell whether it is time in a queue, the storage, or room on this machine."""
     in_queue = isinstance(error, DeadlineExceeded) and not isinstance(error, TooSlow)
-    return in_queue or isinstance(error, StorageUnavailable)
+    return in_queue or isinstance(error, StorageUnavailable | InsufficientStorage)
 
 
 def _check_labels(labels: Sequence[str], outputs: Sequence[Any]) -> None:

@@ -75,7 +75,12 @@ async def _look(backend: Backend, entry: Entry, lanes: Lanes) -> Verdict | None:
         # Promoted anew under our hands: what was read is not what is there.
         return await _look_again(backend, entry.key, lanes)
     destination = storage.quarantined_key(entry.key, verdict.sha256)
-    await backend.move(entry.key, destination)
+    if not await backend.move(entry.key, destination):
+        return None
+    if await _digest(backend, destination, lanes) == storage.digest_of(entry.key):
+        # Promoted anew at that very moment.
+        await backend.move(destination, entry.key)
+        return await _look_again(backend, entry.key, lanes)
     return Verdict(entry.key, verdict.sha256, destination)
 
 

@@ -287,7 +287,10 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     async def move(self, source: str, destination: str) -> bool:
-        """Move in one step, replacing what is there; False if the source is gone."""
+        """Move in one step, replacing what is there; False if the source is gone.
+
+        Where that is a copy and a removal, what has been put in the source's place meanwhile stays there.
+        """
 
     @abc.abstractmethod
     async def delete(self, key: str) -> None:
@@ -300,16 +303,24 @@ class Backend(abc.ABC):
         Parameters
         ----------
         key : str
-            The object.
+            The object. One in temp/ is to be looked at itself, not at what is known of others with its digest.
         sha256 : str
             Digest that its content should have. A backend that copies it here checks; the worker does in any case.
         """
 
+    async def distrust(self, sha256: str) -> None:  # noqa: B027  # without copies there is nothing to check
+        """Check the copies with this digest that are here once more, before `fetch` returns one again."""
+
     # Uploads that can be gone on with. A backend need not do anything for them: kept as pieces, they are as safe
     # as its `put`, and as well fenced as that is exclusive. One that can append or copy by itself does it better.
 
-    piece_bytes = 8 * 2**20
-    """Size of a piece; two of them are in memory for each upload under way."""
+    def piece_size(self, offset: int) -> int:
+        """Return how large the piece at this offset should be [bytes]; two of them are in memory.
+
+        They grow, as S3 makes no object of more than 10,000: up to 2 GiB they have 8 MiB, up to 16 GiB at most 64,
+        and those of 5 TiB at most 640.
+        """
+        return min(max(8 * 2**20, offset // 256), 640 * 2**20)
 
     async def begin(self, upload_id: str) -> None:  # noqa: B027  # pieces need nothing
         """Make room for an upload of which nothing has come."""

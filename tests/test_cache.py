@@ -67,3 +67,38 @@ def test_what_comes_otherwise_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(Damaged):
         asyncio.run(cache.get(sha256(b"right"), slowly(b"wrong", [])))
     assert [path.name[:5] for path in tmp_path.iterdir()] == ["lock-"]
+
+
+def test_what_has_to_be_looked_at_itself_is_fetched(tmp_path: Path) -> None:
+    """Although there is a copy, which is none the worse if that was damaged."""
+
+    async def look() -> None:
+        cache, sha, fetched = Cache(tmp_path, 2**20), sha256(b"right"), list[bytes]()
+        await cache.get(sha, slowly(b"right", fetched))
+        with pytest.raises(Damaged):
+            await cache.get(sha, slowly(b"wrong", fetched), anew=True)
+        assert (await cache.get(sha, slowly(b"right", fetched))).read_bytes() == b"right"
+        assert fetched == [b"right", b"wrong"]
+        await cache.get(sha, slowly(b"right", fetched), anew=True)
+        assert len(fetched) == 3
+
+    asyncio.run(look())
+
+
+def test_a_copy_that_is_distrusted_is_checked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """If it is damaged it is fetched again, otherwise it is not."""
+
+    async def look() -> None:
+        cache, sha, fetched = Cache(tmp_path, 2**20), sha256(b"right"), list[bytes]()
+        path = await cache.get(sha, slowly(b"right", fetched))
+        cache.distrust(sha)
+        await cache.get(sha, slowly(b"right", fetched))
+        assert len(fetched) == 1
+        path.write_bytes(b"wrong")
+        cache.distrust(sha)
+        assert (await cache.get(sha, slowly(b"right", fetched))).read_bytes() == b"right"
+        assert len(fetched) == 2
+
+    asyncio.run(look())
+    assert "is damaged: fetching it again" in caplog.text
+    caplog.clear()

@@ -114,6 +114,15 @@ async def test_what_does_not_fit_is_refused(make_backend: object) -> None:
 
 
 @pytest.mark.gen_test
+async def test_what_was_never_begun_leaves_nothing(make_backend: object, tmp_path: Path) -> None:
+    """Whoever makes an id up does not even leave a claim."""
+    house = await server(make_backend)
+    with pytest.raises(UploadGone):
+        await house.uploads.partials.append("f" * 32, 0)
+    assert await house.backend.list("incoming/") == []
+
+
+@pytest.mark.gen_test
 async def test_an_upload_that_was_ended_takes_nothing(make_backend: object) -> None:
     """Not from whoever was sending either."""
     one = await server(make_backend)

@@ -15,6 +15,7 @@ from spectrogram_predictor import storage
 from spectrogram_predictor.config import PromotionSettings, UploadSettings
 from spectrogram_predictor.errors import (
     DeadlineExceeded,
+    InsufficientStorage,
     SpectrogramPredictorError,
     StorageUnavailable,
     TooSlow,
@@ -261,7 +262,11 @@ async def test_a_trial_that_takes_too_much_is_tried_again(
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("refusal", [DeadlineExceeded("busy"), StorageUnavailable("away")])
+@pytest.mark.parametrize(
+    "refusal",
+    [DeadlineExceeded("busy"), StorageUnavailable("away"), InsufficientStorage("no room on this machine")],
+    ids=lambda error: type(error).__name__,
+)
 async def test_slow_workers_cost_no_model(
     house: House, caplog: pytest.LogCaptureFixture, refusal: Unavailable
 ) -> None:

@@ -111,6 +111,22 @@ async def test_what_is_promoted_anew_meanwhile_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
+async def test_what_is_promoted_anew_at_the_last_moment_comes_back(tmp_path: Path) -> None:
+    """It was moved in place of what was damaged."""
+    store = Store(tmp_path)
+    store.keep(f"models/{SHA256}.h5", DAMAGED)
+
+    class Late(MemoryBackend):
+        async def move(self, source: str, destination: str) -> bool:
+            if store.objects[source][0] == DAMAGED:
+                store.keep(source, SOUND)
+            return await super().move(source, destination)
+
+    assert [verdict.sound for verdict in await verdicts(Late(store, {}))] == [True]
+    assert list(store.objects) == [f"models/{SHA256}.h5"]
+
+
+@pytest.mark.gen_test
 async def test_what_cannot_be_read_now_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backends.conformance.story import Stories, story
-from spectrogram_predictor.errors import StorageUnavailable
+from spectrogram_predictor.errors import Damaged, StorageUnavailable
 from spectrogram_predictor.storage import Backend
 
 MIB = 2**20
@@ -141,3 +141,16 @@ class Objects(Stories):
         assert isinstance(path, Path)
         assert path.read_bytes() == b"content"
         assert await backend.fetch("models/b.h5", "b" * 64) is None
+
+    @story
+    async def test_what_waits_for_its_trial_is_fetched_itself(self, backend: Backend) -> None:
+        """Not an earlier copy of something sound with the digest that it should have."""
+        digest = hashlib.sha256(b"content").hexdigest()
+        await backend.put("models/a.h5", b"content")
+        await backend.fetch("models/a.h5", digest)
+        await backend.put("temp/1.upload", b"damaged")
+        try:
+            path = await backend.fetch("temp/1.upload", digest)
+        except Damaged:
+            path = None
+        assert path is None or path.read_bytes() == b"damaged"

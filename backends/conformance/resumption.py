@@ -143,3 +143,33 @@ class Resumption(Stories):
         assert [entry for entry in await backend.list("incoming/") if storage.piece_offset(entry.key)] == []
         assert await backend.stored(ONE) in (0, None)
         assert await backend.expire(0) == []
+
+    @story
+    async def test_an_upload_that_can_be_gone_on_with_is_no_writer_s_remains(self, backend: Backend) -> None:
+        """Expiry leaves it: it goes as a whole, once nothing of it has moved for long."""
+        await backend.begin(ONE)
+        await backend.put(storage.info_key(ONE), b"{}")
+        partial = await resumed(backend)
+        await partial.write(DATA[:1000])
+        await partial.sync()
+        await partial.close()
+        assert await backend.expire(-5) == []
+        assert await stored(backend) == DATA[:1000]
+
+    @story
+    async def test_one_that_others_have_finished_is_not_finished_again(self, backend: Backend) -> None:
+        """What is left of it while they remove it would be torn, and take the place of what is whole."""
+        await backend.begin(ONE)
+        partial = await resumed(backend)
+        for at in range(0, len(DATA), MIB):
+            await partial.write(DATA[at : at + MIB])
+        await partial.sync()
+        pieces = [one.key for one in await backend.list("incoming/") if storage.piece_offset(one.key) is not None]
+        await backend.put("temp/1.upload", DATA)
+        for key in pieces[1:]:
+            await backend.delete(key)
+        if pieces:
+            with pytest.raises(Superseded):
+                await partial.finish("temp/1.upload")
+        await partial.close()
+        assert await backend.read("temp/1.upload") == DATA

@@ -67,6 +67,7 @@ class S3Backend(Backend):
         return (self._cache.folder,)
 
     async def open(self) -> None:
+        self._cache.check()
         try:
             await self.bucket.connect()
             await self.check()
@@ -115,6 +116,11 @@ class S3Backend(Backend):
         return MultipartWriter(self.bucket, key, self.part_bytes)
 
     async def expire(self, age_s: float) -> Sequence[str]:
+        oldest = await self.now() - age_s
+        for entry in await self.list(probe.PREFIX):
+            # Of a server that died as it started.
+            if entry.modified < oldest:
+                await self.delete(entry.key)
         # Those that are ours: below the same prefix there may be another project's.
         return await multipart.expire(self.bucket, (TEMP, MODELS, QUARANTINE, probe.PREFIX), age_s)
 
@@ -129,7 +135,8 @@ class S3Backend(Backend):
         copied = await self.stat(destination)
         if copied is None or copied.size != entry.size:
             raise StorageUnavailable("the storage does not answer as it should")
-        await self.delete(source)
+        if await self.stat(source) == entry:
+            await self.delete(source)
         return True
 
     async def _copy(self, entry: Entry, destination: str) -> None:
@@ -146,6 +153,9 @@ class S3Backend(Backend):
 
     async def fetch(self, key: str, sha256: str) -> Path | None:
         try:
-            return await self._cache.get(sha256, lambda: self.chunks(key))
+            return await self._cache.get(sha256, lambda: self.chunks(key), anew=key.startswith(TEMP))
         except Gone:
             return None
+
+    async def distrust(self, sha256: str) -> None:
+        self._cache.distrust(sha256)

@@ -145,9 +145,10 @@ class Bucket:
         entries = [self._entry(item) for item in answer.get("Contents", ())]
         return next((entry for entry in entries if entry.key == key), None)
 
-    async def chunks(self, key: str) -> AsyncIterator[bytes]:
-        """Yield an object's content; raise Gone if there is none."""
-        answer = await self.call("get_object", key)
+    async def chunks(self, key: str, content: range | None = None) -> AsyncIterator[bytes]:
+        """Yield an object's content, or these of its bytes; raise Gone if there is none."""
+        only = {"Range": f"bytes={content[0]}-{content[-1]}"} if content else {}
+        answer = await self.call("get_object", key, **only)
         received = 0
         try:
             async with answer["Body"] as body:

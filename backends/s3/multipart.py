@@ -210,13 +210,22 @@ Piece = tuple[str, range]
 
 
 def _parts(entries: Sequence[Entry]) -> Iterator[list[Piece]]:
-    """Yield what becomes one part each: at least 5 MiB, but for the last."""
+    """Yield what becomes one part each: at least 5 MiB, but for the last.
+
+    What is too small is filled up from what follows, and with no more than it takes: that is fetched and sent.
+    """
     group: list[Piece] = []
+    missing = MIN_PART_BYTES
     for entry in entries:
-        group.append((entry.key, range(entry.size)))
-        if sum(len(content) for _, content in group) >= MIN_PART_BYTES:
+        content = range(entry.size)
+        if group and len(content) >= missing + MIN_PART_BYTES:
+            yield [*group, (entry.key, content[:missing])]
+            group, content, missing = [], content[missing:], MIN_PART_BYTES
+        group.append((entry.key, content))
+        missing -= len(content)
+        if missing <= 0:
             yield group
-            group = []
+            group, missing = [], MIN_PART_BYTES
     if group:
         yield group
 
@@ -251,8 +260,8 @@ async def _add(
             await upload.copy(number, *part[0])
             return
         body = BytesIO()
-        for key, _ in part:
-            async for chunk in bucket.chunks(key):
+        for key, content in part:
+            async for chunk in bucket.chunks(key, content):
                 body.write(chunk)
         await upload.send(number, body)
 

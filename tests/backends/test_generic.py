@@ -46,6 +46,41 @@ async def test_it_says_what_it_lacks(url: str, tmp_path: Path, caplog: pytest.Lo
 
 
 @pytest.mark.gen_test
+async def test_a_filesystem_that_looks_first_and_creates_then_is_said_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two servers may both be told that they created a file."""
+    for url in (f"file://{tmp_path}/storage", f"dir:///storage::file://{tmp_path}"):
+        backend = GenericBackend(url, {"cache": str(tmp_path / "cache")})
+        await backend.open()
+        await backend.close()
+        assert "does not create objects exclusively" in caplog.text
+        caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_what_a_dead_server_left_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its clock, and what it was about to put into place."""
+    backend = GenericBackend(f"file://{tmp_path}/storage", {"cache": str(tmp_path / "cache")})
+    await backend.open()
+    await backend.put(".scratch/of-another", b"")
+    await backend.expire(3600)
+    assert await backend.stat(".scratch/of-another")
+    assert await backend.expire(-5) == []
+    assert await backend.list(".scratch") == []
+    await backend.close()
+    caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_a_cache_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    """With the key's name."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"storage\.options\.cache"):
+        await GenericBackend("memory://x", {"cache": str(tmp_path / "file")}).open()
+
+
+@pytest.mark.gen_test
 @pytest.mark.parametrize(("inner", "copies"), [("memory", True), ("file", False)])
 async def test_a_filesystem_in_front_of_another_moves_as_that_does(
     inner: str, copies: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture

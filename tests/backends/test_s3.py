@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import itertools
 import os
+import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from backends.conformance import Conformance
 from backends.s3 import S3Backend
 from backends.s3.multipart import MAX_PARTS, MIB, part_size
 from spectrogram_predictor.errors import ConfigError, Damaged, StorageUnavailable
+from spectrogram_predictor.storage import Backend
 from tests.backends.s3 import S3Server
 
 
@@ -100,6 +103,35 @@ async def test_large_objects_are_moved_in_ranges(
 
 
 @pytest.mark.gen_test
+async def test_what_was_put_in_the_place_of_what_is_moved_stays(
+    backend: S3Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the store copied, somebody wrote there anew: that is not what was to go."""
+    await backend.put("models/a.h5", b"damaged")
+    copy = backend.bucket.copy
+
+    async def slow(origin: str, destination: str) -> None:
+        await copy(origin, destination)
+        await backend.put("models/a.h5", b"sound")
+
+    monkeypatch.setattr(backend.bucket, "copy", slow)
+    assert await backend.move("models/a.h5", "quarantine/a.h5")
+    assert await backend.read("quarantine/a.h5") == b"damaged"
+    assert await backend.read("models/a.h5") == b"sound"
+
+
+@pytest.mark.gen_test
+async def test_small_pieces_are_filled_up_and_large_ones_copied(backend: S3Backend) -> None:
+    """Of any sizes, in any order: together they are the object."""
+    data = random.Random(3).randbytes(30 * MIB)
+    ends = [0, 1, 3 * MIB, 3 * MIB + 5, 8 * MIB, 19 * MIB, 20 * MIB, 26 * MIB, 30 * MIB]
+    for number, (start, end) in enumerate(itertools.pairwise(ends)):
+        await backend.put(f"incoming/1/{number}", data[start:end])
+    await backend.join(await backend.list("incoming/1/"), "temp/1.upload", "")
+    assert await backend.read("temp/1.upload") == data
+
+
+@pytest.mark.gen_test
 async def test_an_answer_that_got_lost_is_not_an_upload_that_did(
     backend: S3Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +172,17 @@ async def test_an_upload_whose_next_part_takes_long_does_not_expire(backend: S3B
     assert entry.size > 5 * MIB
     await writers[1].cancel()
     assert backend.bucket.moving == {}
+
+
+def test_ten_thousand_pieces_are_enough() -> None:
+    """Too, and two of them are no more than that in memory; an upload of 2 GiB takes no more than ever."""
+    offset, count, largest = 0, 0, 0
+    while offset < 5 * 2**40:
+        size = Backend.piece_size(None, offset)  # type: ignore[arg-type]  # looks at nothing else
+        assert size == 8 * MIB or offset > 2**31
+        offset, count, largest = offset + size, count + 1, max(largest, size)
+    assert count < MAX_PARTS - 500
+    assert largest == 640 * MIB
 
 
 @pytest.mark.parametrize("first", [5 * MIB, 16 * MIB, 2**30, 6 * 2**30])

@@ -268,6 +268,24 @@ async def test_a_lost_answer_does_not_use_up_a_token(backend: S3Backend, between
 
 
 @pytest.mark.gen_test
+async def test_what_is_damaged_on_its_way_does_not_replace_what_is_sound(
+    backend: S3Backend, between: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """This store does not notice, and there is a copy here that would pass every trial."""
+    house = Server(backend)
+    world = World(backend)
+    await world.register(house, DATA)
+    await world.receive(house, DATA)
+    assert await house.promoter.sweep() == [sha256(DATA)]
+    between.fail("part", "damaged")
+    await world.receive(house, DATA)
+    assert await house.promoter.sweep() == []
+    (model,) = await backend.list("models/")
+    assert await backend.read(model.key) == DATA
+    caplog.clear()
+
+
+@pytest.mark.gen_test
 async def test_copies_that_a_dead_server_began_are_aborted(
     backend: S3Backend, s3_server: S3Server, bucket: str
 ) -> None:
@@ -276,8 +294,10 @@ async def test_copies_that_a_dead_server_began_are_aborted(
     for key in ("temp/1.upload", "models/a.h5", "probe/1-part"):
         client.create_multipart_upload(Bucket=bucket, Key=f"p/{key}")
     client.create_multipart_upload(Bucket=bucket, Key="p/theirs")
+    client.put_object(Bucket=bucket, Key="p/probe/1-ranges", Body=b"")
     assert sorted(await backend.expire(-5)) == ["models/a.h5", "probe/1-part", "temp/1.upload"]
     assert len(client.list_multipart_uploads(Bucket=bucket)["Uploads"]) == 1
+    assert await backend.list("probe/") == []
 
 
 @pytest.mark.gen_test
