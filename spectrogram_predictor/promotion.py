@@ -278,6 +278,12 @@ class Promoter:
             if await self._backend.stat(key):
                 await self._reject(key, digest, error.message)
             return None
+        except Damaged:
+            # It, or one of its goldens, which can be mended.
+            if await self._uploads.digest(self._backend.chunks(key)) == digest:
+                raise
+            await self._reject(key, digest, "it was damaged on its way into the storage: send it again")
+            return None
         except SpectrogramPredictorError as error:
             if _is_no_fault_of_the_file(error):
                 raise

@@ -282,6 +282,8 @@ async def test_what_is_damaged_on_its_way_does_not_replace_what_is_sound(
     assert await house.promoter.sweep() == []
     (model,) = await backend.list("models/")
     assert await backend.read(model.key) == DATA
+    assert await backend.list("temp/") == []
+    assert "damaged on its way into the storage: send it again" in caplog.text
     caplog.clear()
 
 
