@@ -95,7 +95,7 @@ CASES: list[Case] = [
     ("Normalization", PICTURE, {"axis": None, "mean": 0.0, "variance": 1.0}),
     ("PReLU", PICTURE, {"shared_axes": [1, 2]}),
     ("Permute", PICTURE, {"dims": (2, 1, 3)}),
-    ("RandomCrop", PICTURE, {"height": 5, "width": 6}),
+    ("RandomCrop", PICTURE, {"height": 10, "width": 12}),
     ("RepeatVector", ROW, {"n": 3}),
     ("Reshape", PICTURE, {"target_shape": (-1, 6)}),
     ("Resizing", PICTURE, {"height": 5, "width": 6}),

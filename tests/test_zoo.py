@@ -20,7 +20,7 @@ from tests import zoo
 from tests.conftest import sha256, wav
 from tests.live import Live, wait_until
 from tests.zoo import making
-from tests.zoo.making import DEEP, ENDINGS, Animal, Trap
+from tests.zoo.making import DEEP, ENDINGS, Animal, Dialect, Trap
 from tests.zoo.names import with_lambda, writing
 
 ANIMALS = zoo.animals()
@@ -147,6 +147,25 @@ def test_allowing_code_allows_nothing_else(pool: WorkerPool, tmp_path: Path, tra
     with pytest.raises((UnsupportedMedia, Unprocessable)) as refused:
         inspect(pool, path, allow_custom=True)
     assert re.search(animal.reason, refused.value.message), refused.value.message
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("depth", [0, DEEP])
+def test_what_is_behind_code_is_counted(pool: WorkerPool, tmp_path: Path, ending: str, depth: int) -> None:
+    """At the least that it must be: nothing says what the code makes, but what is built for that has weights."""
+    dialect = Dialect(ending)
+    code = dialect.layer("Lambda", function={"class_name": "__lambda__", "config": {"value": ["4w=="]}})
+    for layers in (
+        [dialect.layer("Dense", "big", units=2**31)],
+        [dialect.layer("Dense", "one", units=2**15), dialect.layer("Dense", "two", units=2**15)],
+        [dialect.layer("Conv1D", "one", filters=2**15, kernel_size=[2**15])],
+        [dialect.layer("Bidirectional", "both", layer=dialect.layer("LSTM", "one", units=2**15))],
+    ):
+        part = dialect.sequential(dialect.input(4), code, *layers, name="model_in")
+        path = tmp_path / f"model.{ending}"
+        path.write_bytes(making.with_config(ending, dialect.deep(part, depth, 4)))
+        with pytest.raises(Unprocessable, match="^the model would have "):
+            inspect(pool, path, allow_custom=True)
 
 
 def test_a_server_rejects_what_is_registered_and_says_why(make_live: Callable[..., Live], trap: Trap) -> None:
