@@ -164,7 +164,7 @@ def test_what_is_behind_code_is_counted(pool: WorkerPool, tmp_path: Path, ending
         part = dialect.sequential(dialect.input(4), code, *layers, name="model_in")
         path = tmp_path / f"model.{ending}"
         path.write_bytes(making.with_config(ending, dialect.deep(part, depth, 4)))
-        with pytest.raises(Unprocessable, match="^the model would have "):
+        with pytest.raises(Unprocessable, match=r"^the model would have "):
             inspect(pool, path, allow_custom=True)
 
 
