@@ -4,7 +4,6 @@ import re
 import select
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from spectrogram_predictor.registration import Registration, Terms
 from spectrogram_predictor.worker import models
 from tests import zoo
 from tests.conftest import sha256, wav
+from tests.gauge import Memory
 from tests.live import Live, wait_until
 from tests.zoo import making
 from tests.zoo.making import DEEP, ENDINGS, Animal, Dialect, Trap
@@ -61,25 +61,6 @@ def inspect(pool: WorkerPool, path: Path, *, allow_custom: bool = False) -> obje
     digest = sha256(path)
     terms = Terms(Registration(digest, allow_custom=allow_custom).to_json())
     return pool.submit(predictor._inspect, path, digest, path.suffix.removeprefix("."), terms).result(120)
-
-
-class Memory:
-    """The most memory that a process has held since this was made."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        with suppress(PermissionError):
-            # From here on, or else from the most that it ever held.
-            Path(f"/proc/{pid}/clear_refs").write_text("5")
-        self._before = self._peak_bytes()
-
-    @property
-    def growth_bytes(self) -> int:
-        return self._peak_bytes() - self._before
-
-    def _peak_bytes(self) -> int:
-        status = Path(f"/proc/{self._pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def test_what_is_harmless_gets_through(pool: WorkerPool, tmp_path: Path) -> None:
