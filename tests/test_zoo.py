@@ -20,6 +20,7 @@ from tests.conftest import sha256, wav
 from tests.gauge import Memory
 from tests.live import Live, wait_until
 from tests.zoo import making
+from tests.zoo.archives import sound
 from tests.zoo.making import DEEP, ENDINGS, Animal, Dialect, Trap
 from tests.zoo.names import with_lambda, writing
 
@@ -76,6 +77,13 @@ def test_what_is_harmless_gets_through(pool: WorkerPool, tmp_path: Path) -> None
         inspect(pool, tmp_path / "again.keras")
 
 
+def test_archives_that_are_right_in_another_way_get_through(pool: WorkerPool, tmp_path: Path) -> None:
+    """Streamed, with what is known at last behind each member; and with room for large sizes."""
+    for data in sound():
+        (tmp_path / "model.keras").write_bytes(data)
+        inspect(pool, tmp_path / "model.keras")
+
+
 @pytest.mark.parametrize("animal", ANIMALS, ids=lambda animal: f"{animal.name}-{animal.ending}")
 def test_it_is_refused_with_the_reason(pool: WorkerPool, tmp_path: Path, trap: Trap, animal: Animal) -> None:
     """By the worker itself, at once, before Keras has seen it."""
@@ -87,6 +95,7 @@ def test_it_is_refused_with_the_reason(pool: WorkerPool, tmp_path: Path, trap: T
         inspect(pool, path)
     assert re.search(animal.reason, refused.value.message), refused.value.message
     assert len(refused.value.message) < 400
+    assert refused.value.message.isprintable()
     assert memory.growth_bytes < MAX_GROWTH_BYTES
     assert pool.pids == [pid]
 

@@ -204,6 +204,8 @@ _OBJECTS: dict[str, tuple[str, Callable[[h5py.File, bool], None]]] = {
         "kernel", h5py.SoftLink("/model_weights"))),
     "a link into another file": ("is a link into another file", lambda file, deep: _at(file, deep).__setitem__(
         "kernel", h5py.ExternalLink("/etc/other.h5", "/kernel"))),
+    "a name that steers a terminal": ("is a soft link", lambda file, deep: _at(file, deep).__setitem__(
+        "evil\n12:00 ERROR promoted \x1b[2J", h5py.SoftLink("/x"))),
     "a reference": ("is neither a text nor a number", lambda file, deep: _at(file, deep).attrs.__setitem__(
         "other", file.ref)),
 }  # fmt: skip
