@@ -84,6 +84,10 @@ class Archive:
         with self.open(name) as file:
             return file.read()
 
+    def stored_bytes(self, name: str) -> int:
+        """Return how many bytes of the archive a member takes."""
+        return self._infos[name].compress_size
+
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
         """Yield a member as a file; what is compressed is decompressed into one without a name first."""

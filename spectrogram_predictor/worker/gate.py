@@ -63,4 +63,5 @@ def _from_archive(path: Path) -> tuple[Any, int]:
         architecture.parse(opened.read("metadata.json", archive.MAX_METADATA_BYTES))
         model = architecture.parse(opened.read("config.json", architecture.MAX_BYTES))
         with opened.open("model.weights.h5") as weights:
-            return model, hdf5.check(weights).numbers
+            # What is compressed may become many times as much; weights do not.
+            return model, min(hdf5.check(weights).numbers, opened.stored_bytes("model.weights.h5"))

@@ -1,8 +1,13 @@
 """Models of a hundred bytes that would take a terabyte, and configurations that are too much to read."""
 
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from typing import Any
+
+import h5py
+import numpy as np
 
 from tests.zoo.making import (
     DEEP,
@@ -10,9 +15,12 @@ from tests.zoo.making import (
     Animal,
     Dialect,
     Trap,
+    archived,
     dense,
+    members,
     of_config,
     with_config,
+    with_hdf5,
     with_text,
 )
 
@@ -142,6 +150,7 @@ def sizes() -> Iterator[Animal]:
     )
     yield from _spellings()
     yield from _operands()
+    yield from _packed()
     yield from _scratch()
     yield from of_config("models that call models", "calls its layers more than", _calls)
     yield from of_config("one object of two sizes", "shares an object with another", _shared)
@@ -168,6 +177,33 @@ def _spellings() -> Iterator[Animal]:
         lambda dialect, trap: dialect.layer("Conv2DTranspose", filters=1, kernel_size=2**14, padding="VALID"),
         (4, 4, 1),
     )
+
+
+def _packed() -> Iterator[Animal]:
+    """Yield models whose weights the file would hold if what is packed counted as what it becomes."""
+    weights = "^the model would have [0-9,]+ weights, and its file holds [0-9,]+ numbers"
+    dialect = Dialect("keras")
+    model = dialect.sequential(dialect.input(2**11), dialect.layer("Dense", "big", units=2**11))
+
+    def packed(ending: str, method: int = zipfile.ZIP_STORED, **how: Any) -> bytes:
+        nothing = np.zeros(2**21, "u1")
+        nothing[::32] = np.random.default_rng(0).integers(0, 256, 2**16, "u1")
+        data = with_hdf5(ending, lambda file: file.create_dataset("nothing", data=nothing, **how))
+        if ending == "keras":
+            return archived({**members(data), "config.json": json.dumps(model).encode()}, method)
+        file = io.BytesIO(data)
+        with h5py.File(file, "r+") as opened:
+            opened.attrs["model_config"] = json.dumps(model)
+        return file.getvalue()
+
+    for ending in ENDINGS:
+        yield Animal(
+            "packed numbers",
+            ending,
+            weights,
+            lambda trap, ending=ending: packed(ending, chunks=(2**21,), compression="gzip"),  # type: ignore[misc]
+        )
+    yield Animal("a packed archive", "keras", weights, lambda trap: packed("keras", zipfile.ZIP_DEFLATED))
 
 
 def _operands() -> Iterator[Animal]:
