@@ -128,6 +128,30 @@ def test_weights_that_are_packed_get_through(tmp_path: Path) -> None:
     checked(tmp_path, with_hdf5("h5", packed), "h5")
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"compression": "gzip"},
+        {"compression": "gzip", "shuffle": True, "fletcher32": True},
+        {"fletcher32": True},
+        {"shuffle": True},
+        {},
+    ],
+    ids=lambda how: " ".join(how) or "plain",
+)
+def test_chunks_that_reach_over_the_edge_get_through(tmp_path: Path, how: dict[str, Any]) -> None:
+    """Those at the end are stored whole, in whatever way they are packed."""
+
+    def change(file: h5py.File) -> None:
+        names: list[str] = []
+        file.visit(lambda name: names.append(name) if name.endswith("/kernel") else None)
+        kernel = file[names[0]][()]
+        del file[names[0]]
+        file.create_dataset(names[0], data=kernel, chunks=(3, 2), **how)
+
+    checked(tmp_path, with_hdf5("h5", change), "h5")
+
+
 def test_a_lambda_is_all_that_is_allowed(tmp_path: Path) -> None:
     """What is in it is not looked at; what stands beside it is."""
     for ending in ENDINGS:
