@@ -121,7 +121,9 @@ class WorkerProcess:
         if self.held and not self._fresh_bytes:
             self._fresh_bytes = self.resident_bytes
         if "error" in answer:
-            raise errors.from_code(answer["error"], answer["message"][:_MAX_TEXT])
+            # In one line: it may quote a file.
+            message = " ".join(answer["message"].splitlines())
+            raise errors.from_code(answer["error"], logs.harmless(message, _MAX_TEXT))
         if "bug" in answer:
             logger.error("a worker failed:\n%s", logs.harmless(answer["bug"], _MAX_TEXT))
             raise SpectrogramPredictorError("internal error")

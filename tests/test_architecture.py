@@ -36,7 +36,7 @@ def importers(*packages: str) -> set[str]:
     ("packages", "allowed"),
     [
         (("tensorflow", "keras"), {"worker/models", "demo"}),
-        (("h5py",), {"worker/models", "worker/hdf5"}),
+        (("h5py",), {"worker/models", "worker/chunks", "worker/hdf5"}),
         (("librosa",), {"sound/mel"}),
         (("numba",), set()),
         (("soxr",), {"sound/audio"}),
@@ -100,8 +100,9 @@ WITHIN = {
     ],
     "recipe": [{"schema"}, {"scaling", "segments"}, {"kinds"}, {"recipe"}, {"inputs", "default"}],
     "worker": [
-        {"compatibility", "catalog", "archive", "hdf5", "shapes", "kernel"},
-        {"layers", "operations", "architecture", "landlock", "seccomp"},
+        {"compatibility", "catalog", "archive", "chunks", "heaps", "shapes", "kernel"},
+        {"convolutions", "hdf5", "operations", "landlock", "seccomp"},
+        {"architecture", "layers", "nodes"},
         {"footprint", "box"},
         {"gate", "process"},
         {"models"},

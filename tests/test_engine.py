@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -431,3 +431,52 @@ def test_one_worker_out_of_service_is_no_other_s_business(
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert any("out of service" in message for message in errors)
     caplog.clear()
+
+
+def upsampling(folder: Path, factor: int, dtype: str = "float32") -> Path:
+    """Write a model of a few bytes that makes much of a small picture."""
+    import keras
+
+    layers = keras.layers
+    path = folder / f"upsampling_{factor}.keras"
+    keras.Sequential(
+        [
+            layers.Input((8, 4, 1)),
+            layers.UpSampling2D(factor, dtype=dtype),
+            layers.GlobalMaxPooling2D(dtype=dtype),
+        ]
+    ).save(path)
+    return path
+
+
+@pytest.fixture
+def small_pool(tmp_path: Path) -> Iterator[WorkerPool]:
+    """One real worker that has little memory."""
+    settings = PredictionSettings(workers=1, timeout_s=60, memory_limit_bytes=700 * 2**20)
+    pool = WorkerPool(settings, readable=[tmp_path])
+    wait_until(lambda: pool.pids)
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def test_what_there_is_no_memory_for_is_told_so(small_pool: WorkerPool, tmp_path: Path, song: bytes) -> None:
+    """Many windows of a model that can answer for one; the worker goes on, and it is no fault of the server."""
+    path = upsampling(tmp_path, 500)
+    digest, (pid,) = sha256(path), small_pool.pids
+    of_windows = Terms(Registration(digest, recipe=WINDOWS).to_json())
+    given = (path, digest, "keras", of_windows)
+    assert small_pool.submit(predictor._inspect, *given).result(60)["format"] == "keras"
+    with pytest.raises(Unavailable, match="no memory"):
+        small_pool.submit(predictor._predict, *given, song, None).result(60)
+    assert small_pool.pids == [pid]
+
+
+def test_a_model_that_can_never_answer_is_found_out_when_it_is_tried(
+    small_pool: WorkerPool, tmp_path: Path
+) -> None:
+    """Which counts against it, and so it is rejected before long; one that fails on zeros alone is not."""
+    path = upsampling(tmp_path, 1400, "float64")
+    given = (path, sha256(path), "keras", Terms(Registration(sha256(path), recipe=WINDOWS).to_json()))
+    with pytest.raises(Unavailable, match="no memory") as refused:
+        small_pool.submit(predictor._inspect, *given).result(60)
+    assert not isinstance(refused.value, StorageUnavailable)

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import Unprocessable
+from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.worker import catalog, footprint, gate, layers, operations
+from tests import gauge
+from tests.live import wait_until
 
 # Keras warns of what is not built, and of HDF5.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -95,7 +99,7 @@ CASES: list[Case] = [
     ("Normalization", PICTURE, {"axis": None, "mean": 0.0, "variance": 1.0}),
     ("PReLU", PICTURE, {"shared_axes": [1, 2]}),
     ("Permute", PICTURE, {"dims": (2, 1, 3)}),
-    ("RandomCrop", PICTURE, {"height": 5, "width": 6}),
+    ("RandomCrop", PICTURE, {"height": 10, "width": 12}),
     ("RepeatVector", ROW, {"n": 3}),
     ("Reshape", PICTURE, {"target_shape": (-1, 6)}),
     ("Resizing", PICTURE, {"height": 5, "width": 6}),
@@ -224,6 +228,62 @@ def test_models_in_models_and_layers_that_are_called_twice_are_measured(tmp_path
     left, right = inner(given), inner(layers.Rescaling(2.0)(given))
     graph = keras.Model(given, layers.Add()([left, right]))
     check(keras.Sequential([layers.Input((16, 12, 1)), graph, layers.Flatten(), layers.Dense(3)]), tmp_path)
+
+
+WORKING: list[Case] = [
+    ("AdaptiveMaxPooling2D", (1500, 1500, 1), {"output_size": 1300}),
+    ("AutoContrast", (1600, 1600, 3), {}),
+    ("CategoryEncoding", (2000,), {"num_tokens": 9000}),
+    ("ContrastLimitedAdaptiveHistogramEqualization", (240, 240, 1), {}),
+    ("Conv1D", (16, 1), {"filters": 1, "kernel_size": 3, "dilation_rate": 2 * 10**6, "padding": "causal"}),
+    ("Conv2D", (4, 800, 800), {"filters": 4, "kernel_size": 3, "groups": 2, "data_format": "channels_first"}),
+    ("Conv2DTranspose", (300, 300, 1), {"filters": 2, "kernel_size": 12}),
+    ("ConvLSTM2D", (3, 200, 200, 3), {"filters": 32, "kernel_size": 3}),
+    ("DepthwiseConv2D", (16, 16, 1), {"kernel_size": 3, "dilation_rate": 1100, "padding": "same"}),
+    ("GRU", (60_000, 32), {"units": 32, "return_sequences": True}),
+    ("GroupNormalization", (1500, 1500, 3), {"groups": 3}),
+    ("Hashing", (2**21,), {"num_bins": 9}),
+    ("LSTM", (60_000, 32), {"units": 32}),
+    ("LayerNormalization", (1700, 1700, 3), {}),
+    ("MelSpectrogram", (10**6,), {}),
+    ("Resizing", (128, 128, 1), {"height": 2600, "width": 4, "pad_to_aspect_ratio": True}),
+    ("Resizing", (4, 3600, 1), {"height": 3600, "width": 4, "antialias": True}),
+    ("STFTSpectrogram", (10**6, 1), {"frame_length": 200, "frame_step": 50}),
+    ("SeparableConv2D", (16, 16, 1), {"filters": 1, "kernel_size": 3, "dilation_rate": 1200, "padding": "same"}),
+    ("Softmax", (1800, 1800, 3), {}),
+    ("UpSampling2D", (300, 300, 3), {"size": 8}),
+]  # fmt: skip
+"""Layers that hold much while they work, some of them without being given or making it."""
+
+SLACK_BYTES = 64 * 2**20
+FACTOR = 4
+
+
+def test_a_worker_takes_about_the_memory_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real one, for what a layer holds while it works: the least first, as what was taken once is kept."""
+    import keras
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    found: list[tuple[int, str, Path]] = []
+    for number, (name, shape, config) in enumerate(WORKING):
+        given = keras.layers.Input(shape)
+        path = tmp_path / f"{number}.keras"
+        keras.Model(given, getattr(keras.layers, name)(**config)(given)).save(path)
+        found.append((footprint.measure(gate._from_archive(path)[0]).peak * 4, name, path))
+    pool = WorkerPool(PredictionSettings(workers=1, timeout_s=60), "tests.gauge:start", [tmp_path])
+    try:
+        wait_until(lambda: pool.pids)
+        (pid,) = pool.pids
+        memory, taken_bytes = gauge.Memory(pid), 0
+        for peak_bytes, name, path in sorted(found):
+            pool.submit(gauge.call, path).result(60)
+            taken_bytes = max(taken_bytes, memory.growth_bytes)
+            assert taken_bytes <= FACTOR * peak_bytes + SLACK_BYTES, name
+        assert taken_bytes > max(found)[0] / FACTOR, "nothing was measured"
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def test_every_layer_that_is_accepted_has_a_rule() -> None:

@@ -4,7 +4,6 @@ import re
 import select
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,11 @@ from spectrogram_predictor.registration import Registration, Terms
 from spectrogram_predictor.worker import models
 from tests import zoo
 from tests.conftest import sha256, wav
+from tests.gauge import Memory
 from tests.live import Live, wait_until
 from tests.zoo import making
-from tests.zoo.making import DEEP, ENDINGS, Animal, Trap
+from tests.zoo.archives import sound
+from tests.zoo.making import DEEP, ENDINGS, Animal, Dialect, Trap
 from tests.zoo.names import with_lambda, writing
 
 ANIMALS = zoo.animals()
@@ -63,25 +64,6 @@ def inspect(pool: WorkerPool, path: Path, *, allow_custom: bool = False) -> obje
     return pool.submit(predictor._inspect, path, digest, path.suffix.removeprefix("."), terms).result(120)
 
 
-class Memory:
-    """The most memory that a process has held since this was made."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        with suppress(PermissionError):
-            # From here on, or else from the most that it ever held.
-            Path(f"/proc/{pid}/clear_refs").write_text("5")
-        self._before = self._peak_bytes()
-
-    @property
-    def growth_bytes(self) -> int:
-        return self._peak_bytes() - self._before
-
-    def _peak_bytes(self) -> int:
-        status = Path(f"/proc/{self._pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-
 def test_what_is_harmless_gets_through(pool: WorkerPool, tmp_path: Path) -> None:
     """Or what follows would show nothing; and again as whoever makes archives by hand writes it."""
     for ending in ENDINGS:
@@ -95,6 +77,13 @@ def test_what_is_harmless_gets_through(pool: WorkerPool, tmp_path: Path) -> None
         inspect(pool, tmp_path / "again.keras")
 
 
+def test_archives_that_are_right_in_another_way_get_through(pool: WorkerPool, tmp_path: Path) -> None:
+    """Streamed, with what is known at last behind each member; and with room for large sizes."""
+    for data in sound():
+        (tmp_path / "model.keras").write_bytes(data)
+        inspect(pool, tmp_path / "model.keras")
+
+
 @pytest.mark.parametrize("animal", ANIMALS, ids=lambda animal: f"{animal.name}-{animal.ending}")
 def test_it_is_refused_with_the_reason(pool: WorkerPool, tmp_path: Path, trap: Trap, animal: Animal) -> None:
     """By the worker itself, at once, before Keras has seen it."""
@@ -106,6 +95,7 @@ def test_it_is_refused_with_the_reason(pool: WorkerPool, tmp_path: Path, trap: T
         inspect(pool, path)
     assert re.search(animal.reason, refused.value.message), refused.value.message
     assert len(refused.value.message) < 400
+    assert refused.value.message.isprintable()
     assert memory.growth_bytes < MAX_GROWTH_BYTES
     assert pool.pids == [pid]
 
@@ -147,6 +137,25 @@ def test_allowing_code_allows_nothing_else(pool: WorkerPool, tmp_path: Path, tra
     with pytest.raises((UnsupportedMedia, Unprocessable)) as refused:
         inspect(pool, path, allow_custom=True)
     assert re.search(animal.reason, refused.value.message), refused.value.message
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("depth", [0, DEEP])
+def test_what_is_behind_code_is_counted(pool: WorkerPool, tmp_path: Path, ending: str, depth: int) -> None:
+    """At the least that it must be: nothing says what the code makes, but what is built for that has weights."""
+    dialect = Dialect(ending)
+    code = dialect.layer("Lambda", function={"class_name": "__lambda__", "config": {"value": ["4w=="]}})
+    for layers in (
+        [dialect.layer("Dense", "big", units=2**31)],
+        [dialect.layer("Dense", "one", units=2**15), dialect.layer("Dense", "two", units=2**15)],
+        [dialect.layer("Conv1D", "one", filters=2**15, kernel_size=[2**15])],
+        [dialect.layer("Bidirectional", "both", layer=dialect.layer("LSTM", "one", units=2**15))],
+    ):
+        part = dialect.sequential(dialect.input(4), code, *layers, name="model_in")
+        path = tmp_path / f"model.{ending}"
+        path.write_bytes(making.with_config(ending, dialect.deep(part, depth, 4)))
+        with pytest.raises(Unprocessable, match=r"^the model would have "):
+            inspect(pool, path, allow_custom=True)
 
 
 def test_a_server_rejects_what_is_registered_and_says_why(make_live: Callable[..., Live], trap: Trap) -> None:

@@ -7,7 +7,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase
 from pathlib import Path
@@ -27,12 +27,16 @@ _MAGIC = b"PK\x03\x04"
 _END = struct.Struct("<4s4H2LH")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _END_MAGIC = b"PK\x05\x06"
-_ZIP64_BYTES = 20 + 56
+_END64 = struct.Struct("<4sQ2H2L4Q4sLQL")
+"""The larger end, and what says where that is."""
+
 _MAX_DIRECTORY_BYTES = 2**16
 _ENCRYPTED = 0x1 | 0x20 | 0x40 | 0x2000
 _DESCRIPTOR = 0x8
-_DESCRIPTOR_BYTES = (0, 12, 16, 20, 24)
-_EXTRAS = {0x0001: "zip64", 0x5455: "times", 0x7875: "owner"}
+_DESCRIPTOR_MAGIC = b"PK\x07\x08"
+_LARGE = 0xFFFFFFFF
+_ZIP64 = 0x0001
+_EXTRAS = {_ZIP64: "zip64", 0x5455: "times", 0x7875: "owner"}
 _DOS_FOLDER = 0x10
 _COMPRESSION = {zipfile.ZIP_STORED: "none", zipfile.ZIP_DEFLATED: "deflate"}
 _BLOCK = 2**20
@@ -121,9 +125,20 @@ class Archive:
             end += self._descriptor_bytes(info, end, infos, directory)
         length = sum(46 + len(info.orig_filename.encode()) + len(info.extra) + len(info.comment) for info in infos)
         rest = self._size - _END.size - directory - length
-        if end != directory or rest not in (0, _ZIP64_BYTES):
+        if end != directory or rest not in (0, _END64.size):
             raise UnsupportedMedia("the archive has bytes around its directory that belong to nothing")
+        if rest:
+            self._check_larger_end(len(infos), directory, length)
         return begins
+
+    def _check_larger_end(self, count: int, directory: int, length: int) -> None:
+        """Check that the end which large archives have says the same as the other."""
+        behind = directory + length
+        found = _END64.unpack(_read(self._file, behind, _END64.size))
+        expected = (b"PK\x06\x06", 44, 0, 0, count, count, length, directory, b"PK\x06\x07", 0, behind, 1)
+        # Between the first two are the versions of who wrote it.
+        if (*found[:2], *found[4:]) != expected:
+            raise UnsupportedMedia("the archive has two ends, and each says something else")
 
     def _check_local(self, info: zipfile.ZipInfo) -> int:
         """Check what stands before a member against the directory; return where its data begin."""
@@ -134,16 +149,19 @@ class Archive:
         rest = _read(self._file, info.header_offset + _LOCAL.size, name_bytes + extra_bytes)
         name, extra = rest[:name_bytes], rest[name_bytes:]
         same = (name, flags, method) == (info.orig_filename.encode(), info.flag_bits, info.compress_type)
-        if not flags & _DESCRIPTOR:
-            large = 0xFFFFFFFF
-            same = same and crc == info.CRC
-            same = same and stored in (info.compress_size, large) and size in (info.file_size, large)
-        if not same:
+        # What is said behind a member may be left out before it.
+        left_out = (0,) if flags & _DESCRIPTOR else ()
+        same = same and crc in (info.CRC, *left_out)
+        same = same and stored in (info.compress_size, _LARGE, *left_out)
+        same = same and size in (info.file_size, _LARGE, *left_out)
+        sizes = (info.file_size, info.compress_size)
+        larger = _larger(info.filename, extra)
+        same = same and larger in ((), sizes, *((0, 0) for _ in left_out))
+        same = same and bool(larger or _LARGE not in (stored, size))
+        if not same or not _is_within(_larger(info.filename, info.extra), (*sizes, info.header_offset)):
             raise UnsupportedMedia(
                 f"the archive says one thing of {info.filename} before it, and another at its end"
             )
-        for one in (extra, info.extra):
-            _check_extra(info.filename, one)
         begin: int = info.header_offset + _LOCAL.size + name_bytes + extra_bytes
         return begin
 
@@ -154,10 +172,14 @@ class Archive:
         if not info.flag_bits & _DESCRIPTOR:
             return 0
         following = min((one.header_offset for one in infos if one.header_offset >= end), default=directory)
-        length = following - end
-        if length not in _DESCRIPTOR_BYTES:
-            raise UnsupportedMedia(f"the archive has bytes behind {info.filename} that belong to no member")
-        return length
+        said = info.CRC, info.compress_size, info.file_size
+        record = _read(self._file, end, min(following - end, 24))
+        known = [struct.pack(form, *said) for form in ("<3L", "<L2Q")]
+        if len(record) != following - end or record.removeprefix(_DESCRIPTOR_MAGIC) not in known:
+            raise UnsupportedMedia(
+                f"the archive has bytes behind {info.filename} that belong to no member or say something else"
+            )
+        return len(record)
 
 
 class _Part(RawIOBase):
@@ -223,6 +245,8 @@ def _check_kind(info: zipfile.ZipInfo) -> None:
         raise UnsupportedMedia(f"{info.filename} of the archive is a link")
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG) or info.external_attr & _DOS_FOLDER:
         raise UnsupportedMedia(f"{info.filename} of the archive is no regular file")
+    if info.volume:
+        raise UnsupportedMedia(f"{info.filename} of the archive is in another part of it")
     if info.flag_bits & _ENCRYPTED:
         raise UnsupportedMedia(f"{info.filename} of the archive is encrypted")
     if info.compress_type not in _COMPRESSION:
@@ -236,15 +260,25 @@ def _check_kind(info: zipfile.ZipInfo) -> None:
         )
 
 
-def _check_extra(name: str, extra: bytes) -> None:
-    """Check that nothing beside the header gives the member another name or size to some readers."""
+def _larger(name: str, extra: bytes) -> tuple[int, ...]:
+    """Return the sizes beside a header, having looked that nothing else there gives the member another name."""
+    sizes: tuple[int, ...] = ()
     while extra:
         if len(extra) < 4:
             raise UnsupportedMedia(f"the archive says of {name} what cannot be read")
         kind, length = struct.unpack("<2H", extra[:4])
-        if kind not in _EXTRAS or len(extra) < 4 + length:
+        if kind not in _EXTRAS or len(extra) < 4 + length or (kind == _ZIP64 and (sizes or length % 8)):
             raise UnsupportedMedia(f"the archive says of {name} what not every reader knows (field {kind:#06x})")
+        if kind == _ZIP64:
+            sizes = struct.unpack(f"<{length // 8}Q", extra[4 : 4 + length])
         extra = extra[4 + length :]
+    return sizes
+
+
+def _is_within(some: Sequence[int], all_: Sequence[int]) -> bool:
+    """Tell whether some are among all, in their order."""
+    rest = iter(all_)
+    return all(one in rest for one in some)
 
 
 def _inflate(file: BinaryIO, begin: int, info: zipfile.ZipInfo, target: BinaryIO) -> None:

@@ -130,7 +130,8 @@ def inspect(path: Path, sha256: str, format: str, terms: Terms) -> dict[str, Any
     ModelNotFound, Unavailable
         It cannot be read now, or a golden fails in a way that nobody foresaw.
     """
-    return warmth.patiently(_describe, path, sha256, format, terms)
+    with _letting_go(sha256):
+        return warmth.patiently(_describe, path, sha256, format, terms)
 
 
 def predict(path: Path, sha256: str, format: str, terms: Terms, song: bytes, csv: bytes | None) -> list[Any]:  # noqa: A002
@@ -156,9 +157,12 @@ def predict(path: Path, sha256: str, format: str, terms: Terms, song: bytes, csv
     ------
     OutOfService
         In this worker, it does not answer its goldens as it must.
+    Unavailable
+        There is no memory for the song or the model now.
     """
-    served = _proven(path, sha256, format, terms)
-    array: list[Any] = _answer(served.model, served.recipe, song, csv).tolist()
+    with _letting_go(sha256):
+        served = _proven(path, sha256, format, terms)
+        array: list[Any] = _answer(served.model, served.recipe, song, csv).tolist()
     return array
 
 
@@ -230,6 +234,20 @@ def _foreseen(sha256: str, otherwise: str) -> Iterator[None]:
         models.raise_if_passing(error)
         logger.exception("%s: %s", sha256, otherwise)
         raise _Failed(f"{otherwise}: {models.public(error)}") from error
+
+
+@contextmanager
+def _letting_go(sha256: str) -> Iterator[None]:
+    """Let other models go if there is not enough memory beside them: there may be at the next try."""
+    try:
+        yield
+    except (MemoryError, models.OutOfMemory) as error:
+        for other in [one for one in _models if one != sha256]:
+            del _models[other]
+        memory.give_back()
+        if isinstance(error, models.OutOfMemory):
+            raise
+        raise models.OutOfMemory("there is no memory for this song now") from error
 
 
 def _withdraw(sha256: str, terms: Terms, reason: str) -> OutOfService:

@@ -4,25 +4,20 @@ Follows the graph as Keras does, in both of its dialects: where a model is in an
 twice, where a layer wraps another. Never imports Keras.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from spectrogram_predictor.errors import Unprocessable
-from spectrogram_predictor.worker import layers, operations
+from spectrogram_predictor.worker import layers, nodes, operations
 from spectrogram_predictor.worker.compatibility import called
-from spectrogram_predictor.worker.shapes import Config, Made, Shape, size
+from spectrogram_predictor.worker.nodes import Constant, Node, Operand, Reference
+from spectrogram_predictor.worker.shapes import OPEN, Config, Made, Part, Shape, broadcast, size
 
 MAX_CALLS = 3_000
 """Most calls of layers in a model, those inside of others included."""
 
-OPEN = 256
-"""What stands for a size that the model leaves open; what a song makes of it is bounded elsewhere."""
-
 _FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-
-Part = Mapping[str, Any]
-_Reference = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -43,11 +38,17 @@ class Footprint:
 
 @dataclass(frozen=True)
 class _Ran:
-    """A part of a model, called: None where the shapes are not known."""
+    """A part of a model, called: None or `_AtLeast` where the shapes are not known."""
 
     outputs: list[Shape | None]
     weights: int
     peak: int
+
+
+class _AtLeast(tuple[int, ...]):
+    """A shape behind a layer's own code, of which all that is known is that no size is below these."""
+
+    __slots__ = ()
 
 
 def measure(model: Part) -> Footprint:
@@ -64,7 +65,9 @@ def measure(model: Part) -> Footprint:
         The size of one of its layers cannot be told.
     """
     try:
-        ran = _Run().call(model, [])
+        run = _Run()
+        ran = run.call(model, [])
+        run.check_calls()
     except _FAULTS as error:
         raise Unprocessable(f"the model's layers cannot be followed: {_said(error)}") from error
     return Footprint(ran.weights, ran.peak)
@@ -83,14 +86,18 @@ class _Run:
             # It may be built for something else than it is called with.
             if not _known(given) or [one[1:] for one in shapes] != [one[1:] for one in given if one]:
                 built = self._called(part, [*shapes])
-                outputs = ran.outputs or built.outputs
+                outputs = ran.outputs if _known(ran.outputs) else built.outputs or ran.outputs
                 ran = _Ran(outputs, max(ran.weights, built.weights), max(ran.peak, built.peak))
         return ran
 
-    def _called(self, part: Part, given: list[Shape | None]) -> _Ran:
-        self._calls += 1
+    def check_calls(self) -> None:
+        """Look that there were not too many calls."""
         if self._calls > MAX_CALLS:
             raise Unprocessable(f"the model calls its layers more than {MAX_CALLS} times")
+
+    def _called(self, part: Part, given: list[Shape | None]) -> _Ran:
+        self._calls += 1
+        self.check_calls()
         try:
             if part["class_name"] in ("Functional", "Model"):
                 return _Graph(self, part).run(given)
@@ -101,17 +108,31 @@ class _Run:
             raise Unprocessable(f"{called(part)} is of a size that cannot be told: {_said(error)}") from error
 
     def _layer(self, part: Part, given: list[Any]) -> _Ran:
-        name, config = part["class_name"], part["config"]
         if not given:
             return _Ran([], 0, 0)
-        if name == "Lambda" or not _known(given):
-            return _Ran([None], 0, 0)
+        if part["class_name"] == "Lambda":
+            made = _said_of_code(part["config"], given)
+            return _Ran([made], 0, size(made) if made else 0)
+        return self._measured(part, given) if _known(given) else self._at_least(part, given)
+
+    def _at_least(self, part: Part, given: list[Shape | None]) -> _Ran:
+        """Return what comes of a layer behind code at the least: on what has no more numbers than it must."""
+        for rank in (None, 2, 3, 4, 5):
+            try:
+                ran = self._measured(part, [_least(one, rank) for one in given])
+            except (Unprocessable, *_FAULTS):
+                # It takes what has more axes.
+                continue
+            return _Ran([shape and _AtLeast(shape) for shape in ran.outputs], ran.weights, ran.peak)
+        return _Ran([None], 0, 0)
+
+    def _measured(self, part: Part, given: list[Any]) -> _Ran:
+        name, config = part["class_name"], part["config"]
         if name == "InputLayer":
             return _Ran(list(given), 0, 0)
         if name in _WRAPPERS:
             return _WRAPPERS[name](self, config, given)
-        is_operation = str(part.get("module")).startswith("keras.src.ops.")
-        rule = operations.rule_of(name) if is_operation else layers.RULES.get(name)
+        rule = operations.rule_of(name) if nodes.is_operation(part) else layers.RULES.get(name)
         if rule is None:
             raise ValueError("nothing is known of this class")
         made = rule(config, given)
@@ -172,16 +193,6 @@ _WRAPPERS = {
 }
 
 
-@dataclass
-class _Node:
-    """One call of a layer in a graph."""
-
-    layer: Part
-    inputs: list[_Reference]
-    constants: list[Shape]
-    extra: Config
-
-
 class _Graph:
     """A functional model: its layers by name, and the calls of each."""
 
@@ -194,37 +205,37 @@ class _Graph:
             raise Unprocessable(f"{called(part)} has two layers of one name")
         self._made: dict[str, list[list[Shape | None]]] = {name: [] for name in self._layers}
         self._weights = dict.fromkeys(self._layers, 0)
-        self._outputs = _references(config["output_layers"])
-        self._uses: dict[_Reference, int] = dict.fromkeys(self._outputs, 1)
+        self._outputs = nodes.references(config["output_layers"])
+        self._uses: dict[Reference, int] = dict.fromkeys(self._outputs, 1)
         self._live = 0
         self._peak = 0
 
     def run(self, given: list[Shape | None]) -> _Ran:
-        inputs = _references(self._part["config"]["input_layers"])
+        inputs = nodes.references(self._part["config"]["input_layers"])
         taken = dict(zip((name for name, _, _ in inputs), given, strict=False))
-        waiting: list[tuple[str, _Node]] = []
+        waiting: list[tuple[str, Node]] = []
         for name, layer in self._layers.items():
-            nodes = [_node(layer, node) for node in layer.get("inbound_nodes") or []]
+            calls = [nodes.read(layer, node) for node in layer.get("inbound_nodes") or []]
             if layer["class_name"] == "InputLayer":
                 self._made[name] = [[_stated_input(layer, taken.get(name))]]
-            elif layer["class_name"] in ("Functional", "Model") or not nodes:
+            elif layer["class_name"] in ("Functional", "Model") or not calls:
                 # A functional model has its own inputs' outputs as its first; what is not called may be built.
                 self._keep(name, self._run.call(layer, []))
-            waiting += [(name, node) for node in nodes]
+            waiting += [(name, node) for node in calls]
         if len(waiting) > MAX_CALLS:
             raise Unprocessable(f"the model calls its layers more than {MAX_CALLS} times")
         for _, node in waiting:
-            for reference in node.inputs:
+            for reference in node.references:
                 self._uses[reference] = self._uses.get(reference, 0) + 1
         self._work_off(waiting)
         outputs = [self._shape(reference) for reference in self._outputs]
         return _Ran(outputs, sum(self._weights.values()), self._peak)
 
-    def _work_off(self, waiting: list[tuple[str, _Node]]) -> None:
+    def _work_off(self, waiting: list[tuple[str, Node]]) -> None:
         while waiting:
             later, blocked = [], set()
             for name, node in waiting:
-                if name in blocked or not all(self._is_made(reference) for reference in node.inputs):
+                if name in blocked or not all(self._is_made(reference) for reference in node.references):
                     later.append((name, node))
                     blocked.add(name)
                 else:
@@ -233,16 +244,16 @@ class _Graph:
                 raise Unprocessable(f"{called(self._layers[later[0][0]])} takes what no other layer makes")
             waiting = later
 
-    def _perform(self, name: str, node: _Node) -> None:
-        given = [self._shape(reference) for reference in node.inputs]
+    def _perform(self, name: str, node: Node) -> None:
+        given = [self._operand(one) for one in node.operands]
         layer = {**node.layer, "config": {**node.layer["config"], **node.extra}} if node.extra else node.layer
-        known: list[Shape | None] = [*given, *node.constants]
-        ran = self._run.call(layer, known)
+        ran = self._run.call(layer, given)
         call = len(self._made[name])
-        self._peak = max(self._peak, self._live + ran.peak)
+        beside = [self._operand(one) for one in node.beside]
+        self._peak = max(self._peak, self._live + ran.peak + _stretched([*given, *ran.outputs], beside))
         self._keep(name, ran)
         self._live += sum(self._numbers((name, call, index)) for index in range(len(ran.outputs)))
-        for reference in node.inputs:
+        for reference in node.references:
             self._uses[reference] -= 1
             if not self._uses[reference]:
                 self._live -= self._numbers(reference)
@@ -251,19 +262,22 @@ class _Graph:
         self._made[name].append(ran.outputs)
         self._weights[name] = max(self._weights[name], ran.weights)
 
-    def _numbers(self, reference: _Reference) -> int:
+    def _numbers(self, reference: Reference) -> int:
         shape = self._shape(reference)
         # An input belongs to the caller; what nobody uses goes at once.
         held = self._uses.get(reference) is not None and self._layers[reference[0]]["class_name"] != "InputLayer"
         return size(shape) if shape and held else 0
 
-    def _is_made(self, reference: _Reference) -> bool:
+    def _is_made(self, reference: Reference) -> bool:
         name, call, _ = reference
         if name not in self._made:
             raise Unprocessable(f"the model has no layer {name[:80]!r}, and another takes what it makes")
         return call < len(self._made[name])
 
-    def _shape(self, reference: _Reference) -> Shape | None:
+    def _operand(self, operand: Operand) -> Shape | None:
+        return operand.shape if isinstance(operand, Constant) else self._shape(operand)
+
+    def _shape(self, reference: Reference) -> Shape | None:
         name, call, index = reference
         outputs = self._made[name][call]
         return outputs[index] if outputs != [None] else None
@@ -276,51 +290,6 @@ def _graph_name(layer: Part) -> str:
     return name
 
 
-def _node(layer: Part, node: Any) -> _Node:
-    if isinstance(node, list):
-        # Keras 2: [name, call, output, further arguments] each.
-        inputs = [(str(one[0]), int(one[1]), int(one[2])) for one in node]
-        further = [one[3] for one in node if len(one) > 3 and isinstance(one[3], Mapping)]
-        inputs += [reference for arguments in further for reference in _legacy_references(arguments)]
-        return _Node(layer, inputs, [], {})
-    arguments = [*node.get("args", []), *node.get("kwargs", {}).values()]
-    extra = _key(node) if layer["class_name"] == "GetItem" else {}
-    constants = [] if extra else [shape for one in arguments if (shape := operations.constant(one))]
-    return _Node(layer, list(_tensors(arguments)), constants, extra)
-
-
-def _key(node: Part) -> Config:
-    return {"key": [*node["args"][1:], *node.get("kwargs", {}).values()][0]}
-
-
-def _tensors(value: Any) -> Iterator[_Reference]:
-    """Yield what of earlier calls is in the arguments of one."""
-    if isinstance(value, list):
-        for one in value:
-            yield from _tensors(one)
-    elif isinstance(value, Mapping):
-        if value.get("class_name") == "__keras_tensor__":
-            name, call, index = value["config"]["keras_history"]
-            yield str(name), int(call), int(index)
-        else:
-            for one in value.values():
-                yield from _tensors(one)
-
-
-def _legacy_references(arguments: Part) -> Iterator[_Reference]:
-    for value in arguments.values():
-        if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
-            yield value[0], int(value[1]), int(value[2])
-
-
-def _references(value: Any) -> list[_Reference]:
-    """Return the ends of a graph: one, or lists or mappings of them."""
-    if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
-        return [(value[0], int(value[1]), int(value[2]))]
-    values = value.values() if isinstance(value, Mapping) else value
-    return [reference for one in values for reference in _references(one)]
-
-
 def _checked(made: Made, given: list[Shape]) -> tuple[int, int]:
     """Return the weights and the numbers held in one call, having looked that none is below zero."""
     shapes = [*given, *made.outputs]
@@ -330,8 +299,32 @@ def _checked(made: Made, given: list[Shape]) -> tuple[int, int]:
     return made.weights, sum(sizes) + made.scratch
 
 
+def _stretched(shapes: list[Shape | None], beside: list[Shape | None]) -> int:
+    """Return how many numbers there are of what a call is about, when masks and the like are laid over it."""
+    pairs = [(one, other) for one in shapes if one for other in beside if other]
+    return sum(size(broadcast(pair)) for pair in pairs)
+
+
 def _known(shapes: list[Shape | None]) -> bool:
-    return bool(shapes) and None not in shapes
+    return bool(shapes) and not any(shape is None or isinstance(shape, _AtLeast) for shape in shapes)
+
+
+def _least(shape: Shape | None, rank: int | None) -> Shape:
+    """Return the smallest shape of so many axes that one may be, of which not everything is known."""
+    if shape is None:
+        return (1,) * (rank or 2)
+    if rank is None or rank == len(shape) or not isinstance(shape, _AtLeast):
+        return tuple(shape)
+    return (*((1,) * (rank - 1)), shape[-1])
+
+
+def _said_of_code(config: Config, given: list[Shape | None]) -> Shape | None:
+    """Return the shape that a layer's own code is said to make, which Keras builds the next ones for."""
+    said = config.get("output_shape")
+    said = said.get("items") if isinstance(said, Mapping) else said
+    if not isinstance(said, list) or not all(isinstance(n, int | None) for n in said):
+        return None
+    return _shape([given[0][0] if given[0] else 1, *said])
 
 
 def _built_for(part: Part) -> list[list[Shape]]:

@@ -5,38 +5,30 @@ Looks at every object and attribute before anything of them is read. Never follo
 
 import io
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import h5py
-import numpy as np
-from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t, h5z
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 
 from spectrogram_predictor.errors import UnsupportedMedia
+from spectrogram_predictor.worker import chunks, heaps
 
 MAX_OBJECTS = 50_000
 MAX_DEPTH = 64
 MAX_ATTRIBUTES = 1_000
 """Of one group or dataset."""
 
-MAX_CHUNKS = 50_000
-"""Of one dataset."""
-
-MAX_ATTRIBUTE_BYTES = 2**28
-"""Most that an attribute may take in memory."""
+MAX_ATTRIBUTE_BYTES = 2**26
+"""Most that all attributes together may take in memory."""
 
 MAX_EXPANSION = 100
-"""How many times its size a compressed dataset may hold, beyond a MiB."""
+"""How many times their size compressed datasets may hold, beyond a MiB for all of them."""
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
-_HEAP = b"GCOL\x01\x00\x00\x00"
-_HEAP_HEAD = 16
-_OBJECT = struct.Struct("<HH4xQ")
 _SLACK_BYTES = 2**20
 _UNDEFINED = 0xFFFFFFFFFFFFFFFF
-_FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_FLETCHER32: "fletcher32"}
 _NUMBERS = (h5t.INTEGER, h5t.FLOAT)
 _HALF_WIDTH = 2
 
@@ -48,7 +40,7 @@ class Contents:
     Parameters
     ----------
     numbers : int
-        How many numbers all datasets hold together.
+        How many numbers all datasets hold together: at most one for each byte that is stored of them.
     config, training : bytes or None
         The attributes ``model_config`` and ``training_config``, as they are.
     """
@@ -76,7 +68,7 @@ def check(file: BinaryIO) -> Contents:
     _check_superblock(file, size)
     try:
         with h5py.File(file, "r") as opened:
-            survey = _Survey(size, _largest_string(file, size))
+            survey = _Survey(size, heaps.check(file, size))
             survey.visit(opened)
             return Contents(survey.numbers, _text(opened, "model_config"), _text(opened, "training_config"))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
@@ -94,6 +86,8 @@ class _Survey:
         self._longest = longest
         self._seen: set[int] = set()
         self._stored = 0
+        self._unpacked = 0
+        self._attributes = 0
         self.numbers = 0
 
     def visit(self, file: Any) -> None:
@@ -141,8 +135,12 @@ class _Survey:
                 f"the attribute {attribute.name.decode(errors='replace')[:80]!r} of {name[:80]} of the HDF5 file"
             )
             size = self._attribute_size(said, attribute)
-            if size > MAX_ATTRIBUTE_BYTES:
-                raise UnsupportedMedia(f"{said} may take {size} bytes: that is too much")
+            # Keras reads many of them together.
+            self._attributes += size
+            if self._attributes > MAX_ATTRIBUTE_BYTES:
+                raise UnsupportedMedia(
+                    f"{said} may take {size} bytes, with those before it {self._attributes}: that is too much"
+                )
 
     def _attribute_size(self, said: str, attribute: Any) -> int:
         """Return how much memory an attribute may take, at the most."""
@@ -169,52 +167,26 @@ class _Survey:
         count, stored = space.get_simple_extent_npoints(), dataset.get_storage_size()
         declared = count * kind.get_size()
         self._stored += stored
-        self.numbers += count
+        # What is compressed may become many times as much; weights do not.
+        self.numbers += min(count, stored)
         if self._stored > self._size:
             raise UnsupportedMedia(f"{said} has more bytes than the file has left for it")
         if layout == h5d.CHUNKED:
-            _check_chunks(said, dataset, plist, declared, stored)
+            self._check_chunks(said, dataset, plist, declared)
         elif declared > stored:
             raise UnsupportedMedia(_too_large(said, declared, stored))
 
-
-def _check_chunks(said: str, dataset: Any, plist: Any, declared: int, stored: int) -> None:
-    filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
-    for one in filters:
-        if one not in _FILTERS or filters.count(one) > 1:
-            raise UnsupportedMedia(
-                f"{said} is packed in a way that Keras never does (filter {one});"
-                f" {', '.join(_FILTERS.values())} are accepted, each once"
-            )
-    chunk = int(np.prod([int(n) for n in plist.get_chunk()], dtype=object)) * dataset.get_type().get_size()
-    if chunk > declared + _SLACK_BYTES or chunk > 2**32:
-        raise UnsupportedMedia(f"{said} has chunks of {chunk} bytes, and needs {declared}")
-    expands = h5z.FILTER_DEFLATE in filters
-    if declared > (MAX_EXPANSION if expands else 1) * stored + _SLACK_BYTES:
-        raise UnsupportedMedia(_too_large(said, declared, stored))
-    infos: list[Any] = []
-    if expands and dataset.get_num_chunks() <= MAX_CHUNKS:
-        dataset.chunk_iter(infos.append)
-    elif expands:
-        raise UnsupportedMedia(f"{said} has more than {MAX_CHUNKS} chunks")
-    for info in infos:
-        _check_chunk(said, dataset, info, filters, chunk)
-
-
-def _check_chunk(said: str, dataset: Any, info: Any, filters: list[int], size: int) -> None:
-    """Decompress a chunk, counting: HDF5 takes the memory for whatever comes out."""
-    if info.size > size + _SLACK_BYTES:
-        raise UnsupportedMedia(f"{said} has a chunk of {info.size} bytes for {size}")
-    mask, data = dataset.read_direct_chunk(info.chunk_offset)
-    if mask & 1 << filters.index(h5z.FILTER_DEFLATE):
-        return
-    decompressor = zlib.decompressobj()
-    try:
-        found = len(decompressor.decompress(data, size + _SLACK_BYTES))
-    except zlib.error as error:
-        raise UnsupportedMedia(f"{said} is damaged: {error}") from error
-    if found > size + 4:
-        raise UnsupportedMedia(f"{said} has a chunk that becomes more than the {size} bytes that it should")
+    def _check_chunks(self, said: str, dataset: Any, plist: Any, declared: int) -> None:
+        stored = dataset.get_storage_size()
+        filters, size = chunks.filters(said, plist), chunks.size(said, dataset, declared)
+        if chunks.expands(filters):
+            self._unpacked += max(declared, dataset.get_num_chunks() * size)
+            too_large = self._unpacked > MAX_EXPANSION * self._stored + _SLACK_BYTES
+        else:
+            too_large = declared > stored
+        if too_large:
+            raise UnsupportedMedia(_too_large(said, declared, stored))
+        chunks.check(said, dataset, filters, size)
 
 
 def _is_numeric(kind: Any) -> bool:
@@ -239,65 +211,19 @@ def _check_superblock(file: BinaryIO, size: int) -> None:
         raise UnsupportedMedia("not an HDF5 file that can be read: it is cut short, or of an unknown version")
     if head[13 if version < 2 else 9] != 8:
         raise UnsupportedMedia("not an HDF5 file that can be read: its addresses have not eight bytes")
-    base, _, end = struct.unpack_from("<3Q", head, offset)
+    base, extension, end = struct.unpack_from("<3Q", head, offset)
     driver = struct.unpack_from("<Q", head, offset + 24)[0] if version < 2 else _UNDEFINED
     if base:
         raise UnsupportedMedia("the HDF5 file has something before its beginning")
     if driver != _UNDEFINED:
         raise UnsupportedMedia("the HDF5 file is one part of several")
+    if version >= 2 and extension != _UNDEFINED:
+        # Messages that are shared, images of the cache, other ways to keep free space.
+        raise UnsupportedMedia("the HDF5 file has settings of its own, which Keras never writes")
     if end > size:
         raise UnsupportedMedia(f"not an HDF5 file that can be read: it is cut short, at {size} bytes of {end}")
     if end < size:
         raise UnsupportedMedia(f"the HDF5 file has {size - end} bytes behind its end")
-
-
-def _largest_string(file: BinaryIO, size: int) -> int:
-    """Return a size that no text of variable length in the file exceeds.
-
-    They lie in heaps, and any number of attributes may have one and the same: without looking there, nothing says
-    how much memory an attribute takes. Some heaps that are damaged, HDF5 reads for ever.
-    """
-    largest = total = 0
-    for at in _heaps(file):
-        file.seek(at + len(_HEAP))
-        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        total += length
-        if not _HEAP_HEAD <= length <= size - at or total > size:
-            raise UnsupportedMedia("not an HDF5 file that can be read: a heap of texts is damaged")
-        largest = max(largest, _largest_in(file.read(length - _HEAP_HEAD)))
-    return largest
-
-
-def _largest_in(heap: bytes) -> int:
-    """Return the size of the largest object in a heap, having gone through all of it."""
-    at = largest = 0
-    while at + _OBJECT.size <= len(heap):
-        index, _, length = _OBJECT.unpack_from(heap, at)
-        # What is free is one object with the number 0, its head included.
-        step = _OBJECT.size + -(-length // 8) * 8 if index else length
-        if step < _OBJECT.size or step > len(heap) - at:
-            raise UnsupportedMedia("not an HDF5 file that can be read: a heap of texts is damaged")
-        at, largest = at + step, max(largest, length if index else 0)
-    return largest
-
-
-def _heaps(file: BinaryIO) -> list[int]:
-    """Return wherever a heap may begin."""
-    found, position, held = [], 0, b""
-    file.seek(0)
-    while block := file.read(2**22):
-        data = held + block
-        found += [position - len(held) + at for at in _positions(data, _HEAP)]
-        position += len(block)
-        held = data[1 - len(_HEAP) :]
-    return found
-
-
-def _positions(data: bytes, wanted: bytes) -> Iterator[int]:
-    at = data.find(wanted)
-    while at >= 0:
-        yield at
-        at = data.find(wanted, at + 1)
 
 
 def _text(file: Any, name: str) -> bytes | None:

@@ -4,15 +4,18 @@ Nothing is built: the numbers come from formulas.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from spectrogram_predictor.worker.convolutions import convolution, depthwise, separable, transposed
 from spectrogram_predictor.worker.shapes import (
     Config,
     Made,
     Rule,
     Shape,
+    adapted,
     broadcast,
     concatenate,
+    is_channels_first,
     many,
     reshaped,
     size,
@@ -22,12 +25,6 @@ from spectrogram_predictor.worker.shapes import (
 
 MAX_UNROLLED = 4096
 """Most steps of a recurrent layer that is built step by step."""
-
-
-def adapted(config: Config, rows: int, columns: int) -> int:
-    """Return the weights that fine-tuning of low rank adds to a matrix."""
-    rank = config.get("lora_rank")
-    return int(rank) * (rows + columns) if rank else 0
 
 
 def same(config: Config, shapes: list[Shape]) -> Made:
@@ -66,47 +63,6 @@ def embedding(config: Config, shapes: list[Shape]) -> Made:
     return Made([(*shapes[0], columns)], 2 * rows * columns, size(shapes[0]) * rows)
 
 
-def convolution(config: Config, shapes: list[Shape]) -> Made:
-    sizes, channels, together = spatial(config, shapes[0])
-    filters = int(config["filters"])
-    kernel = size(many(config["kernel_size"], len(sizes))) * channels
-    grouped = kernel // max(1, int(config.get("groups") or 1))
-    weights = grouped * filters + filters + adapted(config, grouped, filters)
-    windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
-    return Made([together(windows, filters)], weights)
-
-
-def transposed(config: Config, shapes: list[Shape]) -> Made:
-    sizes, channels, together = spatial(config, shapes[0])
-    filters, rank = int(config["filters"]), len(sizes)
-    widths, steps = many(config["kernel_size"], rank), many(config.get("strides", 1), rank)
-    gaps = many(config.get("dilation_rate", 1), rank)
-    beyond = config.get("padding", "valid") == "valid"
-    grown = [
-        n * step + (max(gap * (width - 1) + 1 - step, 0) if beyond else 0)
-        for n, width, step, gap in zip(sizes, widths, steps, gaps, strict=True)
-    ]
-    extra = config.get("output_padding")
-    if extra is not None:
-        grown = [n + more for n, more in zip(grown, many(extra, rank), strict=True)]
-    return Made([together(grown, filters)], size(widths) * channels * filters + filters)
-
-
-def depthwise(config: Config, shapes: list[Shape]) -> Made:
-    sizes, channels, together = spatial(config, shapes[0])
-    made = channels * int(config.get("depth_multiplier", 1))
-    windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
-    return Made([together(windows, made)], size(many(config["kernel_size"], len(sizes))) * made + made)
-
-
-def separable(config: Config, shapes: list[Shape]) -> Made:
-    sizes, channels, together = spatial(config, shapes[0])
-    made, filters = channels * int(config.get("depth_multiplier", 1)), int(config["filters"])
-    windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
-    weights = size(many(config["kernel_size"], len(sizes))) * made + made * filters + filters
-    return Made([together(windows, filters)], weights, size(windows) * made)
-
-
 def pooling(config: Config, shapes: list[Shape]) -> Made:
     sizes, channels, together = spatial(config, shapes[0])
     settings = {"pool_size": 2, **config}
@@ -116,7 +72,10 @@ def pooling(config: Config, shapes: list[Shape]) -> Made:
 
 def adaptive_pooling(config: Config, shapes: list[Shape]) -> Made:
     sizes, channels, together = spatial(config, shapes[0])
-    return Made([together(many(config["output_size"], len(sizes)), channels)])
+    made = many(config["output_size"], len(sizes))
+    # One axis after the other.
+    between = size([max(one, other) for one, other in zip(sizes, made, strict=True)])
+    return Made([together(made, channels)], 0, 2 * shapes[0][0] * between * channels)
 
 
 def global_pooling(config: Config, shapes: list[Shape]) -> Made:
@@ -151,12 +110,43 @@ def _bordered(config: Config, key: str, shape: Shape, sign: int) -> Made:
 
 
 def resized(config: Config, shapes: list[Shape]) -> Made:
-    *lead, height, width, channels = shapes[0]
-    del height, width
-    if config.get("data_format") == "channels_first":
-        *lead, channels, _, _ = shapes[0]
-        return Made([(*lead, channels, int(config["height"]), int(config["width"]))])
-    return Made([(*lead, int(config["height"]), int(config["width"]), channels)])
+    height, width, number, together = _picture(config, shapes[0])
+    made = int(config["height"]), int(config["width"])
+    if config.get("pad_to_aspect_ratio"):
+        wide = width * max(height, width * made[0] // made[1])
+        high = height * max(width, height * made[1] // made[0])
+        # Two borders, as ones and as what they are filled with, and all of it.
+        scratch = 3 * max(wide, high)
+    elif config.get("antialias"):
+        # Its rows or its columns first.
+        scratch = max(made[0] * width, height * made[1])
+    else:
+        scratch = height * width
+    return Made([together(*made)], 0, number * scratch)
+
+
+def cropped(config: Config, shapes: list[Shape]) -> Made:
+    """Return what becomes of a picture that is cropped by chance: nothing, but when a model is trained."""
+    height, width, _, together = _picture(config, shapes[0])
+    made = max(height, int(config["height"])), max(width, int(config["width"]))
+    return Made([together(*made)])
+
+
+def contrast(config: Config, shapes: list[Shape]) -> Made:
+    """Return what becomes of a picture that is seen in tiles, of each number 256: one for each brightness."""
+    height, width, number, _ = _picture(config, shapes[0])
+    rows, columns = many(config.get("tile_grid_size", [8, 8]), 2)
+    padded = math.ceil(height / rows) * rows * math.ceil(width / columns) * columns
+    scratch = padded + padded // 8 + 12 * (rows + 2) * (columns + 2)
+    return Made([shapes[0]], 0, number * 256 * scratch)
+
+
+def _picture(config: Config, shape: Shape) -> tuple[int, int, int, Callable[[int, int], Shape]]:
+    """Return the height and width of pictures, how many there are of one channel, and what puts them together."""
+    *lead, first, second, third = shape
+    if is_channels_first(config):
+        return second, third, size(lead) * first, lambda height, width: (*lead, first, height, width)
+    return first, second, size(lead) * third, lambda height, width: (*lead, height, width, third)
 
 
 def flatten(config: Config, shapes: list[Shape]) -> Made:
@@ -227,10 +217,10 @@ def counted(config: Config, shapes: list[Shape]) -> Made:
 
 def attention(config: Config, shapes: list[Shape]) -> Made:
     query, value = shapes[0], shapes[1]
-    scores = query[0] * query[1] * value[1]
-    additive = "dropout" in config and "score_mode" not in config
-    outputs = [(*query[:-1], value[-1]), (query[0], query[1], value[1])]
-    return Made(outputs, query[-1], scores * query[-1] if additive else 0)
+    scores = (*query[:-1], value[-2])
+    # The others add each to each, of all sizes.
+    adds = config.get("score_mode", "concat" if "dropout" in config else "dot") != "dot"
+    return Made([(*query[:-1], value[-1]), scores], query[-1], size(scores) * (2 * query[-1] if adds else 2))
 
 
 def multi_head_attention(config: Config, shapes: list[Shape]) -> Made:
@@ -246,7 +236,8 @@ def multi_head_attention(config: Config, shapes: list[Shape]) -> Made:
     weights = heads * width * (query[-1] + key[-1]) + heads * depth * (value[-1] + made) + inner + made
     steps = size(query[:-1]), size(value[1:-1])
     scores = (query[0], heads, steps[0], steps[1])
-    return Made([(*query[:-1], *map(int, last)), scores], weights, inner * sum(steps))
+    scratch = inner * (steps[0] + value[0] * steps[1]) + 2 * size(scores)
+    return Made([(*query[:-1], *map(int, last)), scores], weights, scratch)
 
 
 def mel_spectrogram(config: Config, shapes: list[Shape]) -> Made:
@@ -254,7 +245,7 @@ def mel_spectrogram(config: Config, shapes: list[Shape]) -> Made:
     step = int(config.get("sequence_stride") or 512)
     bins, fft = int(config.get("num_mel_bins") or 128), int(config.get("fft_length") or 2048)
     frames = samples // step + 1
-    return Made([(*lead, bins, frames)], 0, size(lead) * frames * fft + bins * fft)
+    return Made([(*lead, bins, frames)], 0, 3 * size(lead) * frames * fft + bins * fft)
 
 
 def stft(config: Config, shapes: list[Shape]) -> Made:
@@ -265,7 +256,7 @@ def stft(config: Config, shapes: list[Shape]) -> Made:
     parts = math.prod(channels) * (2 if config.get("mode") in ("real_imag", "stft") else 1)
     frames = windowed([samples], {"width": length, "padding": config.get("padding", "valid")}, "width", step)
     last = [bins, parts] if config.get("expand_dims") else [bins * parts]
-    return Made([(batch, *frames, *last)], 2 * length * bins)
+    return Made([(batch, *frames, *last)], 2 * length * bins, 2 * batch * size(frames) * size(last))
 
 
 def gates(class_name: str) -> int:
@@ -284,7 +275,9 @@ def recurrent(class_name: str) -> Rule:
         units = int(config["units"])
         weights = gates(class_name) * units * (columns + units + 2)
         kept = batch * units * states if config.get("stateful") else 0
-        return Made(sequence(config, batch, steps, (units,), states), weights + kept)
+        outputs = sequence(config, batch, steps, (units,), states)
+        # All steps of what is given, in another order and one by one.
+        return Made(outputs, weights + kept, 2 * size(shapes[0]) + sum(map(size, outputs)))
 
     return rule
 
@@ -307,7 +300,7 @@ def convolutional_recurrent(config: Config, shapes: list[Shape]) -> Made:
     windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
     weights = 4 * filters * (size(many(config["kernel_size"], len(sizes))) * (channels + filters) + 2)
     state = together(windows, filters)[1:]
-    return Made(sequence(config, batch, steps, state, 2), weights, 8 * size(state))
+    return Made(sequence(config, batch, steps, state, 2), weights, 8 * batch * size(state))
 
 
 def sequence(config: Config, batch: int, steps: int, state: Sequence[int], states: int) -> list[Shape]:
@@ -344,7 +337,7 @@ RULES: Mapping[str, Rule] = {
     **{name: recurrent(name) for name in ("LSTM", "GRU", "SimpleRNN")},
     **{name: cell(name) for name in ("LSTMCell", "GRUCell", "SimpleRNNCell")},
     **_named(merge, "Add Average Maximum Minimum Multiply Subtract"),
-    **_named(resized, "Resizing CenterCrop RandomCrop"),
+    **_named(resized, "Resizing CenterCrop"),
     **_named(counted, "CategoryEncoding Discretization HashedCrossing Hashing"),
     **_named(attention, "Attention AdditiveAttention"),
     **_named(multi_head_attention, "MultiHeadAttention GroupQueryAttention GroupedQueryAttention"),
@@ -353,6 +346,7 @@ RULES: Mapping[str, Rule] = {
     **_named(normalization(2), "LayerNormalization GroupNormalization Normalization"),
     **_named(normalization(1), "RMSNormalization"),
     "Concatenate": concatenation,
+    "ContrastLimitedAdaptiveHistogramEqualization": contrast,
     "Dense": dense,
     "Dot": dot,
     "EinsumDense": einsum_dense,
@@ -360,13 +354,14 @@ RULES: Mapping[str, Rule] = {
     "MelSpectrogram": mel_spectrogram,
     "PReLU": parametric,
     "Permute": permute,
+    "RandomCrop": cropped,
     "RepeatVector": repeat,
     "Reshape": reshape,
     "STFTSpectrogram": stft,
     **_named(
         same,
         "Activation ActivityRegularization AlphaDropout AugMix AutoContrast"
-        " ContrastLimitedAdaptiveHistogramEqualization CutMix Dropout ELU Equalization GaussianDropout"
+        " CutMix Dropout ELU Equalization GaussianDropout"
         " GaussianNoise Identity LeakyReLU Masking MaxNumBoundingBoxes MixUp RandAugment RandomBrightness"
         " RandomColorDegeneration RandomColorJitter RandomContrast RandomElasticTransform RandomErasing"
         " RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective"

@@ -63,6 +63,13 @@ _PASSING = {
 """What the operating system says of itself; of a damaged file, HDF5 and zipfile give no number, or EINVAL."""
 
 
+_NO_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
+
+
+class OutOfMemory(Unavailable):
+    """What a model needs is more than this process may take, at least beside what else it holds now."""
+
+
 class Model:
     """A loaded model, called through a compiled function.
 
@@ -112,12 +119,16 @@ class Model:
         ------
         Unprocessable
             The model cannot be called on these, or its answer is not a number.
+        OutOfMemory
+            It takes more memory for these than there is.
         """
         try:
             tensors = [tf.constant(array, item["dtype"]) for array, item in zip(inputs, self.inputs, strict=True)]
             output: NDArray[Any] = self._function(*tensors).numpy()
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, TypeError, ValueError) as error:
             raise Unprocessable(f"the model cannot be called on these inputs: {public(error)}") from error
+        except _NO_MEMORY as error:
+            raise OutOfMemory("there is no memory for the model's answer now") from error
         if not np.isfinite(output).all():
             raise Unprocessable("the model's answer is not a number")
         return output
@@ -217,8 +228,8 @@ def raise_if_passing(error: BaseException) -> None:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _PASSING:
             raise StorageUnavailable(f"the model cannot be read now: {os.strerror(cause.errno)}") from error
-        if isinstance(cause, (MemoryError, tf.errors.ResourceExhaustedError)):
-            raise Unavailable("there is no memory for the model now") from error
+        if isinstance(cause, _NO_MEMORY):
+            raise OutOfMemory("there is no memory for the model now") from error
         cause = cause.__cause__ or cause.__context__
 
 

@@ -4,7 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spectrogram_predictor.worker import catalog
-from spectrogram_predictor.worker.shapes import Config, Made, Rule, Shape, broadcast, concatenate, reshaped, size
+from spectrogram_predictor.worker.shapes import (
+    OPEN,
+    Config,
+    Made,
+    Rule,
+    Shape,
+    broadcast,
+    concatenate,
+    reshaped,
+    size,
+)
+
+_PLACES = ("axis", "axes", "shift")
 
 
 def rule_of(class_name: str) -> Rule | None:
@@ -20,16 +32,21 @@ def constant(value: Any) -> Shape | None:
     """Return the shape of numbers that a file holds among the arguments of a call; None if they are no numbers."""
     if isinstance(value, Mapping) and value.get("class_name") in ("__numpy__", "__tensor__"):
         value = value["config"]["value"]
-    shape: list[int] = []
-    while isinstance(value, list) and value:
-        shape.append(len(value))
-        value = value[0]
-    return tuple(shape) if shape and isinstance(value, int | float) else None
+    if isinstance(value, int | float):
+        return ()
+    if not isinstance(value, list) or not value:
+        return None
+    inner = {constant(one) if isinstance(one, int | float | list) else None for one in value}
+    (first, *others) = inner
+    return None if others or first is None else (len(value), *first)
 
 
 def _unchanged(config: Config, shapes: list[Shape]) -> Made:
-    del config
-    return Made([shapes[0]])
+    # Bounds and weights may be arrays, and more of them than there are numbers.
+    written = [
+        shape for key, value in config.items() if key not in _PLACES and (shape := constant(value)) is not None
+    ]
+    return Made([broadcast([*shapes, *written])])
 
 
 def _broadcast(config: Config, shapes: list[Shape]) -> Made:
@@ -107,6 +124,9 @@ def _split(config: Config, shapes: list[Shape]) -> Made:
 def _matmul(config: Config, shapes: list[Shape]) -> Made:
     del config
     left, right = shapes
+    inner = {left[-1], right[-2] if len(right) > 1 else right[-1]}
+    if len(inner) > 1 and OPEN not in inner:
+        raise ValueError(f"{left} times {right}")
     lead = broadcast([left[:-2], right[:-2]])
     return Made([(*lead, *left[-2:-1], *right[-1:])])
 

@@ -11,7 +11,13 @@ from typing import Any
 Shape = tuple[int, ...]
 """With the batch; sizes that are open have been given a value."""
 
+OPEN = 256
+"""What stands for a size that the model leaves open; what a song makes of it is bounded elsewhere."""
+
 Config = Mapping[str, Any]
+
+Part = Mapping[str, Any]
+"""Whatever has a ``class_name`` and a ``config``."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,26 @@ def many(value: Any, rank: int) -> list[int]:
     return values
 
 
+def is_channels_first(config: Config) -> bool:
+    """Tell where the channels are; Keras would take other spellings too."""
+    given = config.get("data_format")
+    if given not in (None, "channels_first", "channels_last"):
+        raise ValueError(f"data_format={given!r}")
+    return bool(given == "channels_first")
+
+
+def is_padded(config: Config) -> bool:
+    """Tell whether there are as many windows as places; Keras would take other spellings too."""
+    given = config.get("padding", "valid")
+    if given not in ("valid", "same", "causal"):
+        raise ValueError(f"padding={given!r}")
+    return bool(given != "valid")
+
+
 def spatial(config: Config, shape: Shape) -> tuple[list[int], int, Callable[[Sequence[int], int], Shape]]:
     """Return sizes, channels, and what puts both together again."""
     batch, *rest = shape
-    if config.get("data_format") == "channels_first":
+    if is_channels_first(config):
         channels, *sizes = rest
         return sizes, channels, lambda sizes, channels: (batch, channels, *sizes)
     *sizes, channels = rest
@@ -83,9 +105,15 @@ def windowed(sizes: Sequence[int], config: Config, window: str, strides: Any) ->
     """Return how many windows there are along each axis."""
     widths, steps = many(config[window], len(sizes)), many(strides, len(sizes))
     gaps = many(config.get("dilation_rate", 1), len(sizes))
-    if config.get("padding", "valid") != "valid":
+    if is_padded(config):
         return [math.ceil(n / step) for n, step in zip(sizes, steps, strict=True)]
     return [
         max(0, (n - gap * (width - 1) - 1) // step + 1)
         for n, width, step, gap in zip(sizes, widths, steps, gaps, strict=True)
     ]
+
+
+def adapted(config: Config, rows: int, columns: int) -> int:
+    """Return the weights that fine-tuning of low rank adds to a matrix."""
+    rank = config.get("lora_rank")
+    return int(rank) * (rows + columns) if rank else 0

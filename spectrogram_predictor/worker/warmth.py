@@ -14,7 +14,7 @@ import soundfile
 
 from spectrogram_predictor.recipe import default
 from spectrogram_predictor.sound.audio import SR
-from spectrogram_predictor.worker.models import Model
+from spectrogram_predictor.worker.models import Model, OutOfMemory
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,17 @@ def warm_libraries() -> None:
 
 
 def warm_model(model: Model) -> None:
-    """Call a model once, on zeros: the first call builds its graph."""
+    """Call a model once, on zeros: the first call builds its graph.
+
+    Raises
+    ------
+    OutOfMemory
+        Not even that is possible.
+    """
     try:
         model([np.zeros((1, *(size or _ANY for size in shape)), np.float32) for shape in model.shapes])
+    except OutOfMemory:
+        raise
     except Exception as error:
         # Whoever asks will be told, if it is not only about zeros.
         logger.debug("the model cannot be called on zeros: %r", error)

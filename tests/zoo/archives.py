@@ -70,6 +70,68 @@ def _renamed_before() -> bytes:
     return bytes(data)
 
 
+def _streamed() -> bytes:
+    """Return the harmless archive as one writes it who cannot go back, with what is known at last behind."""
+
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def tell(self) -> int:
+            raise OSError
+
+    file = Pipe()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, data in members(harmless("keras")).items():
+            opened.writestr(name, data)
+    return file.getvalue()
+
+
+def _large() -> bytes:
+    """Return the harmless archive as one writes it who does not know how large it will be."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as opened:
+        for name, data in members(harmless("keras")).items():
+            with opened.open(name, "w", force_zip64=True) as member:
+                member.write(data)
+    return file.getvalue()
+
+
+def sound() -> Iterator[bytes]:
+    """Yield the harmless archive in other ways that are right."""
+    yield _streamed()
+    yield _large()
+
+
+def _another_descriptor() -> bytes:
+    data = bytearray(_streamed())
+    at = data.index(b"PK\x07\x08")
+    struct.pack_into("<L", data, at + 8, 7)
+    return bytes(data)
+
+
+def _larger_before() -> bytes:
+    data = bytearray(_large())
+    struct.pack_into("<2Q", data, data.index(b"config.json") + len("config.json") + 4, 2**40, 2**40)
+    return bytes(data)
+
+
+def _other_part() -> bytes:
+    data = bytearray(harmless("keras"))
+    struct.pack_into("<H", data, data.index(b"PK\x01\x02") + 34, 7)
+    return bytes(data)
+
+
+def _another_end() -> bytes:
+    """Return the harmless archive with the end of large ones, which leads to another directory."""
+    data = harmless("keras")
+    *_, count, length, begin, _ = struct.unpack("<4s4H2LH", data[-22:])
+    larger = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, length, begin)
+    moved = larger.replace(struct.pack("<Q", 44), struct.pack("<Q", 45))
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, begin + length, 1)
+    return data[:-22] + moved + locator + data[-22:]
+
+
 def _bomb(size: int) -> bytes:
     """Return the harmless archive with weights that are zeros, compressed a thousand times."""
     data = bytes(size)
@@ -121,6 +183,10 @@ def archives() -> Iterator[Animal]:
         "HDF5 behind": ("something follows its end", lambda: harmless("keras") + harmless("h5")),
         "a comment": ("something follows its end", lambda: zipped(
             *members(harmless("keras")).items(), comment=b"PK")),
+        "another size behind": ("behind metadata.json that .* say something else", _another_descriptor),
+        "a larger size before": ("says one thing of config.json before it", _larger_before),
+        "another part": ("metadata.json of the archive is in another part", _other_part),
+        "another end": ("has two ends", _another_end),
         "a bomb": ("becomes [0-9]+ bytes from [0-9]+", lambda: _bomb(2**28)),
         "a bomb that lies": ("config.json of the archive is not what is said of it", _lying_bomb),
     }  # fmt: skip

@@ -1,5 +1,7 @@
 """HDF5 files with more in them than numbers, or less than they say."""
 
+import ctypes
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,6 +51,60 @@ def _chunk_bomb(file: h5py.File, deep: bool) -> None:
     dataset.id.write_direct_chunk((0,), zlib.compress(bytes(2**26), 9))
 
 
+def _short_chunk(file: h5py.File, deep: bool) -> None:
+    dataset = _at(file, deep).create_dataset("kernel", (2**18,), "f4", chunks=(2**18,), compression="gzip")
+    dataset.id.write_direct_chunk((0,), zlib.compress(bytes(2**20 - 4)))
+
+
+def _short_edge(file: h5py.File, deep: bool) -> None:
+    """Only the last chunk, which the dataset has a part of, is shorter than all: HDF5 takes it whole."""
+    dataset = _at(file, deep).create_dataset("kernel", (6,), "f4", chunks=(4,), compression="gzip")
+    dataset.id.write_direct_chunk((0,), zlib.compress(bytes(16)))
+    dataset.id.write_direct_chunk((4,), zlib.compress(bytes(8)))
+
+
+def _short_plain_chunk(file: h5py.File, deep: bool) -> None:
+    """What is not compressed, but could be, may have any size too."""
+    dataset = _at(file, deep).create_dataset("kernel", (64,), "f4", chunks=(64,), compression="gzip")
+    dataset.id.write_direct_chunk((0,), bytes(8), filter_mask=1)
+
+
+def _checked_short_chunk(file: h5py.File, deep: bool) -> None:
+    dataset = _at(file, deep).create_dataset("kernel", (64,), "f4", chunks=(64,), fletcher32=True)
+    dataset.id.write_direct_chunk((0,), bytes(256))
+
+
+def _without_end(file: h5py.File, deep: bool) -> None:
+    dataset = _at(file, deep).create_dataset("kernel", (64,), "f4", chunks=(64,), compression="gzip")
+    packed = zlib.compressobj()
+    data = packed.compress(bytes(256)) + packed.flush(zlib.Z_SYNC_FLUSH)
+    dataset.id.write_direct_chunk((0,), data)
+
+
+def _unfiltered_edge(file: h5py.File, deep: bool) -> None:
+    """Write a last chunk that is read as it is, and looks as if it were compressed."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((64,))
+    plist.set_deflate(9)
+    library = ctypes.CDLL(h5py.h5p.__file__)
+    assert library.H5Pset_chunk_opts(ctypes.c_int64(plist.id), 2) >= 0
+    space = h5py.h5s.create_simple((100,))
+    dataset = h5py.h5d.create(_at(file, deep).id, b"kernel", h5py.h5t.NATIVE_FLOAT, space, plist)
+    for place in (0, 64):
+        dataset.write_direct_chunk((place,), zlib.compress(bytes(256)))
+
+
+def _missing_chunks(file: h5py.File, deep: bool) -> None:
+    for number in range(3):
+        _at(file, deep).create_dataset(f"kernel_{number}", (2**16,), "f4", chunks=(2**14,), compression="gzip")
+
+
+def _many_empty(file: h5py.File, deep: bool) -> None:
+    """Datasets of nothing, each of which says that it has a little less than what one is forgiven."""
+    for number in range(300):
+        _at(file, deep).create_dataset(f"kernel_{number}", (2**20,), "u1", chunks=(2**20,))
+
+
 def _packed_twice(file: h5py.File, deep: bool) -> None:
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_chunk((1024,))
@@ -90,6 +146,24 @@ def _long_texts(file: h5py.File, deep: bool) -> None:
     _at(file, deep).attrs.create("names", ["x" * 2**20] + ["y"] * 3000, dtype=h5py.string_dtype())
 
 
+def _many_texts(file: h5py.File, deep: bool) -> None:
+    """Give many attributes texts, none of which is too much by itself: Keras reads them together."""
+    for number in range(20):
+        _at(file, deep).attrs.create(
+            f"layer_names{number}", ["x" * 2**15] + ["y"] * 250, dtype=h5py.string_dtype()
+        )
+
+
+def _packed_names(file: h5py.File, deep: bool) -> None:
+    """Make a group whose members' names are compressed: HDF5 takes memory for them when they are listed."""
+    plist = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    library, made = ctypes.CDLL(h5py.h5p.__file__), ctypes.c_int64(plist.id)
+    assert library.H5Pset_link_phase_change(made, 0, 0) >= 0
+    assert library.H5Pset_deflate(made, 9) >= 0
+    group = h5py.h5g.create(_at(file, deep).id, b"packed", gcpl=plist)
+    h5py.h5g.create(group, b"member")
+
+
 def _compound(file: h5py.File, deep: bool) -> None:
     _at(file, deep)["kernel"] = np.zeros(3, [("a", "f4"), ("b", "i4")])
 
@@ -104,6 +178,14 @@ _OBJECTS: dict[str, tuple[str, Callable[[h5py.File, bool], None]]] = {
     "CVE-2026-0897 declared": ("is said to have 4398046511104 bytes, of which the file holds 0", _declared),
     "never written": ("is said to have 1099511627776 bytes, of which the file holds 0", _never_written),
     "a chunk that becomes more": ("has a chunk that becomes more than the 16 bytes", _chunk_bomb),
+    "a chunk that becomes less": ("has a chunk that does not become the 1048576 bytes", _short_chunk),
+    "a chunk at the edge that becomes less": ("has a chunk that does not become the 16 bytes", _short_edge),
+    "a chunk that is short as it is": ("has a chunk that does not become the 256 bytes", _short_plain_chunk),
+    "a chunk whose sum is not there": ("has a chunk that does not become the 256 bytes", _checked_short_chunk),
+    "a chunk without an end": ("has a chunk that does not become the 256 bytes", _without_end),
+    "chunks that are packed where they are full": ("packed in a way that Keras never does", _unfiltered_edge),
+    "chunks that are missing": ("has other chunks than it needs", _missing_chunks),
+    "many that are empty": ("is said to have 1048576 bytes, of which the file holds 0", _many_empty),
     "packed twice": ("packed in a way that Keras never does", _packed_twice),
     "large chunks": ("has chunks of 1073741824 bytes, and needs 16", _large_chunks),
     "a cycle": ("leads to what has another name already", _cycle),
@@ -111,6 +193,8 @@ _OBJECTS: dict[str, tuple[str, Callable[[h5py.File, bool], None]]] = {
     "deep": ("groups more than 64 deep", _deep_groups),
     "many": ("has more than 50000 ", _many_groups),
     "long texts": ("the attribute 'names' of .* may take [0-9]+ bytes", _long_texts),
+    "many texts": ("the attribute 'layer_names[0-9]+' of .* with those before it [0-9]+", _many_texts),
+    "packed names": ("has names or attributes that are packed", _packed_names),
     "structures": ("does not hold numbers", _compound),
     "a datatype": ("is neither a group nor a dataset", _datatype),
     "texts": ("does not hold numbers", lambda file, deep: _at(file, deep).__setitem__("kernel", ["a", "b"])),
@@ -120,6 +204,8 @@ _OBJECTS: dict[str, tuple[str, Callable[[h5py.File, bool], None]]] = {
         "kernel", h5py.SoftLink("/model_weights"))),
     "a link into another file": ("is a link into another file", lambda file, deep: _at(file, deep).__setitem__(
         "kernel", h5py.ExternalLink("/etc/other.h5", "/kernel"))),
+    "a name that steers a terminal": ("is a soft link", lambda file, deep: _at(file, deep).__setitem__(
+        "evil\n12:00 ERROR promoted \x1b[2J", h5py.SoftLink("/x"))),
     "a reference": ("is neither a text nor a number", lambda file, deep: _at(file, deep).attrs.__setitem__(
         "other", file.ref)),
 }  # fmt: skip
@@ -132,6 +218,25 @@ def _endless(data: bytes) -> bytes:
     return data[:at] + bytes(16) + data[at + 16 :]
 
 
+def _packed_attributes() -> bytes:
+    """Return a file with attributes in a heap which says that it is packed."""
+    file = io.BytesIO()
+    with h5py.File(file, "w", libver="latest") as made:
+        for number in range(20):
+            made.attrs[f"attribute_{number}"] = np.zeros(100)
+    data = bytearray(file.getvalue())
+    data[data.index(b"FRHP") + 7] = 64
+    return bytes(data)
+
+
+def _extended() -> bytes:
+    """Return a file that has settings of its own, as those that share what is said of their objects."""
+    file = io.BytesIO()
+    with h5py.File(file, "w", fs_strategy="page", fs_persist=True) as made:
+        made.attrs["model_config"] = "{}"
+    return file.getvalue()
+
+
 def objects() -> Iterator[Animal]:
     for name, (reason, change) in _OBJECTS.items():
         for ending in ENDINGS:
@@ -141,6 +246,8 @@ def objects() -> Iterator[Animal]:
                     return with_hdf5(ending, lambda file: change(file, deep))
 
                 yield Animal(f"HDF5: {name}, {DEEP if deep else 0} deep", ending, reason, build)
+    yield Animal("HDF5: packed attributes", "h5", "attributes that are packed", lambda trap: _packed_attributes())
+    yield Animal("HDF5: settings", "h5", "has settings of its own", lambda trap: _extended())
     shapes: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
         "something behind": ("has 9 bytes behind its end", lambda data: data + b"PK and so"),
         "an archive behind": ("bytes behind its end", lambda data: data + harmless("keras")),

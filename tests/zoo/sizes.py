@@ -1,5 +1,6 @@
 """Models of a hundred bytes that would take a terabyte, and configurations that are too much to read."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.zoo.making import (
     Trap,
     dense,
     of_config,
+    with_config,
     with_text,
 )
 
@@ -138,8 +140,116 @@ def sizes() -> Iterator[Animal]:
         ),
         (4, 4),
     )
+    yield from _spellings()
+    yield from _operands()
+    yield from _scratch()
     yield from of_config("models that call models", "calls its layers more than", _calls)
     yield from of_config("one object of two sizes", "shares an object with another", _shared)
+
+
+def _spellings() -> Iterator[Animal]:
+    """Yield layers that say what Keras understands in another way."""
+    told = "^the layer 'odd' of class {} is of a size that cannot be told: ValueError {}"
+    for spelling in ("CHANNELS_FIRST", "Channels_First", "channels_first "):
+        yield from of_config(
+            f"channels that are {spelling!r}",
+            told.format("GlobalAveragePooling2D", f"data_format='{spelling}'"),
+            lambda dialect, trap, spelling=spelling: dialect.sequential(
+                dialect.input(2**15, 1, 1),
+                dialect.layer("GlobalAveragePooling2D", data_format=spelling),
+                dialect.layer("Dense", "big", units=2**14),
+                name="model_in",
+            ),
+            (2**15, 1, 1),
+        )
+    yield from of_config(
+        "padding in capitals",
+        told.format("Conv2DTranspose", "padding='VALID'"),
+        lambda dialect, trap: dialect.layer("Conv2DTranspose", filters=1, kernel_size=2**14, padding="VALID"),
+        (4, 4, 1),
+    )
+
+
+def _operands() -> Iterator[Animal]:
+    """Yield operations on numbers in the file, which stand where they are not looked for."""
+    numbers = "^the model would hold [0-9,]+ numbers at a time"
+    column = {"class_name": "__numpy__", "config": {"value": [[0.0]] * 50_000, "dtype": "float32"}}
+
+    def on_a_row(class_name: str, *arguments: Any, module: str = "keras.src.ops.numpy", **named: Any) -> Any:
+        """Return a model that calls something; in its arguments, "x" stands for a row of 8192."""
+        dialect = Dialect("keras")
+        operation = dialect.part(class_name, {"name": "odd"}, module, registered_name=class_name)
+        model = dialect.graph((dialect.input(1, 8192), [], []), (operation, ["in"], []))
+        (node,) = model["config"]["layers"][1]["inbound_nodes"]
+        (tensor,) = node["args"]
+        text = json.dumps({"args": arguments, "kwargs": named}).replace('"x"', json.dumps(tensor))
+        model["config"]["layers"][1]["inbound_nodes"] = [json.loads(text)]
+        return model
+
+    for name, make in {
+        "first": lambda: on_a_row("Matmul", column, "x"),
+        "second by its name": lambda: on_a_row("Matmul", x2="x", x1=column),
+        "in a list": lambda: on_a_row("Add", [[column, "x"]], module="keras.layers"),
+        "as a list": lambda: on_a_row("Add", [[0.0]] * 50_000, "x"),
+        "as a mask": lambda: on_a_row("Softmax", "x", column, module="keras.layers"),
+        "as a bound": lambda: on_a_row("Maximum", "x", x2=column),
+    }.items():
+        for depth in (0, DEEP):
+
+            def build(trap: Trap, make: Any = make, depth: int = depth) -> bytes:
+                return with_config("keras", Dialect("keras").deep(make(), depth, 1, 8192) if depth else make())
+
+            yield Animal(f"numbers that are {name}, {depth} deep", "keras", numbers, build)
+
+    def older(trap: Trap) -> bytes:
+        model = on_a_row("Add")
+        model["config"]["layers"][1]["inbound_nodes"] = [[["in", 0, 0, {"x2": [[0.0]] * 50_000}]]]
+        return with_config("keras", model)
+
+    yield Animal("numbers that are in an older node", "keras", numbers, older)
+
+
+def _scratch() -> Iterator[Animal]:
+    """Yield layers that take much only while they work, for few weights and a small answer."""
+    numbers = "^the model would hold [0-9,]+ numbers at a time"
+    wide = {"dilation_rate": [9000, 9000]}
+    for name, shape, config in (
+        ("Resizing", (128, 128, 1), {"height": 50_000, "width": 1, "pad_to_aspect_ratio": True}),
+        ("Resizing", (1, 10**4, 1), {"height": 10**4, "width": 1, "antialias": True}),
+        ("ContrastLimitedAdaptiveHistogramEqualization", (1600, 1600, 1), {}),
+        ("DepthwiseConv2D", (16, 16, 1), {"kernel_size": [3, 3], **wide, "padding": "same"}),
+        ("DepthwiseConv2D", (16, 16, 1), {"kernel_size": [1, 1], **wide}),
+        ("SeparableConv2D", (16, 16, 1), {"filters": 1, "kernel_size": [3, 3], **wide, "padding": "same"}),
+        ("Conv1D", (16, 1), {"filters": 1, "kernel_size": [3], "dilation_rate": [10**8], "padding": "causal"}),
+        ("Conv2DTranspose", (300, 300, 1), {"filters": 1, "kernel_size": [50, 50]}),
+        ("AdaptiveAveragePooling2D", (10**4, 1, 1), {"output_size": [1, 10**4]}),
+    ):  # fmt: skip
+        yield from of_config(
+            f"{name} {' '.join(config)}",
+            numbers,
+            lambda dialect, trap, name=name, config=config: dialect.layer(name, **config),
+            shape,
+        )
+    yield from of_config(
+        "attention that adds",
+        numbers,
+        lambda dialect, trap: dialect.graph(
+            (dialect.input(3000, 32), [], []),
+            (dialect.layer("Attention", score_mode="concat", dropout=0.0), ["in", "in"], []),
+        ),
+        (3000, 32),
+    )
+    yield from of_config(
+        "a crop that is none",
+        numbers,
+        lambda dialect, trap: dialect.sequential(
+            dialect.input(4000, 4000, 1),
+            dialect.layer("RandomCrop", height=1, width=1),
+            dialect.layer("UpSampling2D", "up", size=[3, 3]),
+            name="model_in",
+        ),
+        (4000, 4000, 1),
+    )
 
 
 def _calls(dialect: Dialect, trap: Trap) -> Any:

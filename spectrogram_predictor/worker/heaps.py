@@ -1,0 +1,95 @@
+"""What HDF5 keeps beside datasets, in heaps: found by their marks, before HDF5 reads one of them."""
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from spectrogram_predictor.errors import UnsupportedMedia
+
+_TEXTS = b"GCOL\x01\x00\x00\x00"
+_TEXTS_HEAD = 16
+_OBJECT = struct.Struct("<HH4xQ")
+_FRACTAL = b"FRHP\x00"
+_FILTERS_AT = 7
+_BLOCK = 2**22
+
+
+def check(file: BinaryIO, size: int) -> int:
+    """Check all heaps of an HDF5 file.
+
+    Those of names, attributes and shared messages may be compressed, each as it says itself, and HDF5 takes the
+    memory for whatever comes out. Those of texts lie apart, and any number of attributes may have one and the
+    same: without looking there, nothing says how much memory an attribute takes. Some that are damaged, HDF5
+    reads for ever.
+
+    Parameters
+    ----------
+    file : binary file
+        The whole of it; seekable.
+    size : int
+        Its size [bytes].
+
+    Returns
+    -------
+    longest : int
+        A size that no text of variable length in the file exceeds [bytes].
+
+    Raises
+    ------
+    UnsupportedMedia
+        One is packed, or damaged.
+    """
+    texts, fractal = _found(file)
+    for at in fractal:
+        file.seek(at + _FILTERS_AT)
+        if any(file.read(2)):
+            raise UnsupportedMedia("the HDF5 file has names or attributes that are packed, which Keras never does")
+    return _longest_text(file, size, texts)
+
+
+def _longest_text(file: BinaryIO, size: int, texts: list[int]) -> int:
+    largest = total = 0
+    for at in texts:
+        file.seek(at + len(_TEXTS))
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        total += length
+        if not _TEXTS_HEAD <= length <= size - at or total > size:
+            raise UnsupportedMedia("not an HDF5 file that can be read: a heap of texts is damaged")
+        largest = max(largest, _largest_in(file.read(length - _TEXTS_HEAD)))
+    return largest
+
+
+def _largest_in(heap: bytes) -> int:
+    """Return the size of the largest object in a heap, having gone through all of it."""
+    at = largest = 0
+    while at + _OBJECT.size <= len(heap):
+        index, _, length = _OBJECT.unpack_from(heap, at)
+        # What is free is one object with the number 0, its head included.
+        step = _OBJECT.size + -(-length // 8) * 8 if index else length
+        if step < _OBJECT.size or step > len(heap) - at:
+            raise UnsupportedMedia("not an HDF5 file that can be read: a heap of texts is damaged")
+        at, largest = at + step, max(largest, length if index else 0)
+    return largest
+
+
+def _found(file: BinaryIO) -> tuple[list[int], list[int]]:
+    """Return wherever a heap of texts, or one of another kind, may begin."""
+    texts: list[int] = []
+    fractal: list[int] = []
+    position, held = 0, b""
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        data, begin = held + block, position - len(held)
+        texts += [begin + at for at in _positions(data, _TEXTS)]
+        fractal += [begin + at for at in _positions(data, _FRACTAL)]
+        position += len(block)
+        # The shorter mark may be found twice.
+        held = data[1 - len(_TEXTS) :]
+    return texts, fractal
+
+
+def _positions(data: bytes, wanted: bytes) -> Iterator[int]:
+    at = data.find(wanted)
+    while at >= 0:
+        yield at
+        at = data.find(wanted, at + 1)
