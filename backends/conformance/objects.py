@@ -134,12 +134,13 @@ class Objects(Stories):
 
     @story
     async def test_fetch(self, backend: Backend) -> None:
-        """A local file with the content, or None."""
+        """A local file with the content, where workers are let in, or None."""
         await backend.put("models/a.h5", b"content")
         digest = hashlib.sha256(b"content").hexdigest()
         path: Any = await backend.fetch("models/a.h5", digest)
         assert isinstance(path, Path)
         assert path.read_bytes() == b"content"
+        assert any(path.resolve().is_relative_to(folder.resolve()) for folder in backend.local_folders)
         assert await backend.fetch("models/b.h5", "b" * 64) is None
 
     @story
