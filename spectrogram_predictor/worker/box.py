@@ -18,7 +18,7 @@ from spectrogram_predictor.worker import landlock, seccomp
 from spectrogram_predictor.worker.kernel import prctl, syscall
 
 MAX_FILE_BYTES = 2**30
-"""Largest file in the scratch folder; Keras unpacks weights there if they do not fit into memory."""
+"""Largest file in the scratch folder, until files are not opened for writing any more."""
 
 MAX_OPEN_FILES = 256
 

@@ -88,7 +88,8 @@ class Model:
             return keras.tree.flatten(model(packed, training=False))[0]
 
         # Looking for the function that fits takes longer than to compute a small model.
-        self._function = tf.function(call, input_signature=signature).get_concrete_function()
+        # Nothing in `call` depends on values; AutoGraph would write its source to a file.
+        self._function = tf.function(call, signature, autograph=False).get_concrete_function()
 
     @property
     def shapes(self) -> list[Shape]:
