@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, WorkerLost
+from spectrogram_predictor.errors import DeadlineExceeded, Unprocessable, WorkerLost
 from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.worker import landlock, seccomp
 from tests import hostile, unruly
@@ -445,6 +445,11 @@ def test_what_a_worker_says_is_marked(light_pool: WorkerPool, caplog: pytest.Log
         b'{"held": [], "error": 1, "message": "x"}',
         b'{"held": [], "error": "bad_request", "message": ["x"]}',
         b'{"held": [], "error": "bad_request"}',
+        b'{"held": [], "error": "zzz", "message": "x"}',
+        b'{"held": [], "error": "internal", "message": "x"}',
+        b'{"held": [], "error": "config", "message": "x"}',
+        b'{"held": [], "error": "upload_locked", "message": "x"}',
+        b'{"held": [], "error": "bad_request", "message": "' + b"x" * 2**23 + b'"}',
         b'{"held": [], "bug": {}}',
         b'{"held": [1], "result": 1}',
         b'{"held": "x", "result": 1}',
@@ -464,6 +469,14 @@ def test_nonsense_is_no_answer(data: bytes, light_pool: WorkerPool, caplog: pyte
     assert not Path(f"/proc/{pid}").exists()
     wait_until(lambda: "starting another" in caplog.text)
     caplog.clear()
+
+
+def test_what_a_worker_gives_as_a_reason_is_one_line(light_pool: WorkerPool) -> None:
+    """Reasons are logged, stored and sent: they steer no terminal there."""
+    wait_until(lambda: light_pool.ready)
+    with pytest.raises(Unprocessable) as caught:
+        light_pool.submit(unruly.refuse, "the layer 'a\nERROR promoted \x1b[2J\u202e' é").result(60)
+    assert caught.value.message == "the layer 'a\\nERROR promoted \\x1b[2J\\u202e' é"
 
 
 # The interpreter may be where only root can go.
