@@ -5,6 +5,7 @@ Any number of servers on one machine may share a folder: each content is fetched
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -96,15 +97,25 @@ class Cache:
             lock = await self._lock(sha256)
             try:
                 if anew or not await asyncio.to_thread(self._verify, sha256):
-                    await self._fetch(sha256, content())
+                    await self._fetch_into_room(sha256, content)
             finally:
                 os.close(lock)
-            await asyncio.to_thread(self._evict)
+            await asyncio.to_thread(self._evict, self._max_bytes)
         except OSError as error:
             logger.warning("the cache %s cannot be used: %s", self._folder, error)
             raise InsufficientStorage("there is no room for the model on this machine") from error
         self._verified.add(sha256)
         return self._folder / sha256
+
+    async def _fetch_into_room(self, sha256: str, content: Callable[[], AsyncIterator[bytes]]) -> None:
+        try:
+            await self._fetch(sha256, content())
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # The disk has less room than the cache may take.
+            await asyncio.to_thread(self._evict, 0)
+            await self._fetch(sha256, content())
 
     async def _fetch(self, sha256: str, content: AsyncIterator[bytes]) -> None:
         part = self._folder / f"{sha256}.{uuid.uuid4().hex}.part"
@@ -162,13 +173,13 @@ class Cache:
         path.unlink(missing_ok=True)
         return False
 
-    def _evict(self) -> None:
+    def _evict(self, max_bytes: int) -> None:
         now = time.time()
         copies = sorted(self._entries(), key=lambda entry: entry[1].st_mtime)
         size = sum(status.st_size for _, status in copies)
         for path, status in copies:
             stale = path.suffix == ".part" and status.st_mtime < now - _STALE_S
-            if stale or (size > self._max_bytes and not path.suffix and status.st_mtime < now - _IN_USE_S):
+            if stale or (size > max_bytes and not path.suffix and status.st_mtime < now - _IN_USE_S):
                 path.unlink(missing_ok=True)
                 size -= status.st_size
                 self._verified.discard(path.name)

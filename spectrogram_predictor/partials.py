@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -135,18 +135,15 @@ class Partials:
         if active := self._active.get(upload_id):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(active.supersede()), HANDOVER_S)
+        entries = await self._backend.list(f"{storage.INCOMING}{upload_id}/") if _ID.fullmatch(upload_id) else []
+        stored = await self._backend.stored(upload_id) if entries else None
+        # In this order: another server that finishes it says so before it removes what is stored here.
         info = await self.get(upload_id)
-        entries = await self._backend.list(f"{storage.INCOMING}{upload_id}/")
         expires = max((entry.modified for entry in entries), default=await self._backend.now()) + ttl_s
         if info.done:
             return Status(info, info.length, expires)
-        stored = await self._backend.stored(upload_id)
         if stored is None:
-            # Finished, or ended, meanwhile; or else its bytes are lost.
-            info = await self.get(upload_id)
-            if not info.done:
-                raise UploadGone("the upload is lost: begin a new one")
-            return Status(info, info.length, expires)
+            raise UploadGone("the upload is lost: begin a new one")
         return Status(info, min(stored, info.length - 1), expires)
 
     async def append(
@@ -205,24 +202,34 @@ class Partials:
             await self._backend.delete(entry.key)
 
     async def expire(self, age_s: float) -> list[str]:
-        """Remove uploads in which nothing has moved for so long; return their ids."""
+        """Remove uploads in which nothing has moved for so long; return their ids.
+
+        What is acknowledged whole stays until it is received.
+        """
         oldest = await self._backend.now() - age_s
-        idle = await self._idle(oldest)
-        for upload_id in idle:
-            await self.discard(upload_id)
-        return list(idle)
+        expired = []
+        for upload_id, entries in (await self._idle(oldest)).items():
+            if not (_bytes_of(upload_id, entries) and await self._is_done(upload_id)):
+                await self.discard(upload_id)
+                expired.append(upload_id)
+        return expired
 
     async def recover(self) -> None:
         """Finish what is whole, and in the hands of nobody: the server that had it has died."""
         oldest = await self._backend.now() - self.grace_s
         for upload_id, entries in (await self._idle(oldest)).items():
-            left = {entry.key for entry in entries} - {storage.info_key(upload_id), storage.claim_key(upload_id)}
             with contextlib.suppress(UploadGone):
                 info = await self.get(upload_id)
-                whole = left and await self._backend.stored(upload_id) == info.length
+                whole = _bytes_of(upload_id, entries) and await self._backend.stored(upload_id) == info.length
                 if whole and upload_id not in self._active:
                     logger.info("finishing upload %s, which was whole and left alone", upload_id)
                     await self._finish(info)
+
+    async def _is_done(self, upload_id: str) -> bool:
+        try:
+            return (await self.get(upload_id)).done
+        except UploadGone:
+            return False
 
     async def _finish(self, info: Info) -> None:
         append = await self.append(info.upload_id, info.length - 1)
@@ -401,3 +408,8 @@ class Append:
     def _check(self) -> None:
         if self._superseded or self._closed:
             raise Superseded("somebody else goes on with this upload")
+
+
+def _bytes_of(upload_id: str, entries: Sequence[Entry]) -> set[str]:
+    """Return the keys of an upload's bytes, of all that there is of it."""
+    return {entry.key for entry in entries} - {storage.info_key(upload_id), storage.claim_key(upload_id)}

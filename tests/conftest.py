@@ -1,5 +1,6 @@
 """What the tests share: small real models, small real sounds, real servers."""
 
+import asyncio
 import base64
 import functools
 import hashlib
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from tornado.ioloop import IOLoop
 
 from spectrogram_predictor import Recipe
 from spectrogram_predictor.certificates import make_self_signed
@@ -49,6 +51,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for name, line in report.user_properties if report.when == "call" else ():
             if name == COUNTED:
                 terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def io_loop() -> Iterator[IOLoop]:
+    """A loop for each test; unlike the plug-in's, it does not make another that nobody closes."""
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    loop = IOLoop.current()
+    yield loop
+    loop.close(all_fds=True)
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ seeds = st.integers(0, 2**16)
 
 
 class Interleaved(FaultyBackend):
-    """Each operation waits its turn, which the seed decides."""
+    """Each operation waits its turn, which the seed decides: some for much longer than others."""
 
     def __init__(self, inner: MemoryBackend, turns: random.Random) -> None:
         super().__init__(inner, Faults())
@@ -48,7 +48,7 @@ class Interleaved(FaultyBackend):
         run = self.faults.run
 
         async def slowly(*args: Any) -> Any:
-            for _ in range(self._turns.randrange(3)):
+            for _ in range(30 if self._turns.random() < 0.08 else self._turns.randrange(3)):
                 await asyncio.sleep(0)
             return await run(*args)
 

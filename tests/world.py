@@ -191,9 +191,11 @@ class World:
     async def go_on(self, server: Server, upload_id: str, end: int) -> bool:
         """Ask how far an upload is, and send what comes then; tell whether that was acknowledged."""
         sending, partials = self.partials[upload_id], server.uploads.partials
+        # Another client may hear of more, while this one is answered.
+        known = sending.acknowledged
         try:
             offset = (await partials.status(upload_id, LONG_S)).offset
-            self._acknowledge(sending, offset)
+            self._acknowledge(sending, known, offset)
             if offset == len(sending.data):
                 return True
             append = await partials.append(upload_id, offset)
@@ -202,7 +204,7 @@ class World:
             try:
                 await append.write(sending.data[offset : max(end, offset + 1)])
                 due = self._due(sending.data)
-                self._acknowledge(sending, await append.end())
+                self._acknowledge(sending, offset, await append.end())
                 if append.done:
                     self.owed |= due
             finally:
@@ -213,9 +215,9 @@ class World:
             return False
         return True
 
-    def _acknowledge(self, sending: Sending, offset: int) -> None:
-        _hold("I4", offset >= sending.acknowledged, f"the offset went from {sending.acknowledged} to {offset}")
-        sending.acknowledged = offset
+    def _acknowledge(self, sending: Sending, known: int, offset: int) -> None:
+        _hold("I4", offset >= known, f"the offset went from {known} to {offset}")
+        sending.acknowledged = max(offset, sending.acknowledged)
 
     async def terminate(self, server: Server, upload_id: str) -> None:
         """End an upload that can be gone on with."""

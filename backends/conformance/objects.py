@@ -1,6 +1,7 @@
 """Objects: written, read, listed, moved, removed, fetched; and writers of large ones."""
 
 import asyncio
+import contextlib
 import hashlib
 import random
 from pathlib import Path
@@ -34,12 +35,34 @@ class Objects(Stories):
         assert await backend.list("registered/") == []
 
     @story
-    async def test_an_exclusive_put_is_won_once(self, backend: Backend) -> None:
-        """Of many at the same time one wins, and its content stays."""
-        puts = [backend.put("registered/a.json", b"%d" % n, exclusive=True) for n in range(8)]
+    async def test_an_exclusive_put_is_won_once(self, backend: Backend, other: Backend) -> None:
+        """Of many at the same time one wins, at whichever server, and its content stays."""
+        ways = (backend, other)
+        puts = [ways[n % 2].put("registered/a.json", b"%d" % n, exclusive=True) for n in range(8)]
         won = await asyncio.gather(*puts)
         assert sorted(won) == [False] * 7 + [True]
         assert await backend.read("registered/a.json") == b"%d" % won.index(True)
+
+    @story
+    async def test_put_is_seen_whole(self, backend: Backend) -> None:
+        """Whoever reads while it is replaced finds the old or the new content, and nothing in between."""
+        contents = [bytes([number]) * MIB for number in range(6)]
+        await backend.put("registered/a.json", contents[0])
+        seen: list[bytes | None] = []
+
+        async def read() -> None:
+            while True:
+                seen.append(await backend.read("registered/a.json"))
+                await asyncio.sleep(0)
+
+        reading = asyncio.create_task(read())
+        for content in contents[1:]:
+            await backend.put("registered/a.json", content)
+            await asyncio.sleep(0.01)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert seen
+        assert all(one in contents for one in seen)
 
     @story
     async def test_put_replaces(self, backend: Backend) -> None:
@@ -69,6 +92,29 @@ class Objects(Stories):
         assert await backend.list("absent/") == []
         assert await backend.stat("temp/a") == entries[0]
         assert await backend.stat("temp/absent") is None
+
+    @story
+    async def test_long_lists_are_whole(self, backend: Backend) -> None:
+        """However many at a time the store tells."""
+        keys = [f"registered/{number:04}.json" for number in range(1005)]
+        for start in range(0, len(keys), 50):
+            await asyncio.gather(*(backend.put(key, b"") for key in keys[start : start + 50]))
+        assert [entry.key for entry in await backend.list("registered/")] == keys
+
+    @story
+    async def test_what_goes_away_in_the_middle_is_not_all(self, backend: Backend) -> None:
+        """Its chunks are those of the whole object, or they end with an error."""
+        data = random.Random(1).randbytes(20 * MIB)  # noqa: S311  # nothing secret
+        await backend.put("temp/a", data)
+        received = b""
+        with contextlib.suppress(StorageUnavailable):
+            async for chunk in backend.chunks("temp/a"):
+                await backend.delete("temp/a")
+                received += chunk
+            assert received == data
+        assert data.startswith(received)
+        with pytest.raises(StorageUnavailable):
+            [chunk async for chunk in backend.chunks("temp/a")]
 
     @pytest.mark.parametrize("size", [0, 5, 20 * MIB + 1])
     @story
@@ -114,6 +160,41 @@ class Objects(Stories):
         assert await backend.list("temp/") == []
 
     @story
+    async def test_what_moves_does_not_expire(self, backend: Backend) -> None:
+        """However long ago it was begun."""
+        writer = await backend.writer("temp/1.upload", "incoming/1/data")
+        for _ in range(8):
+            await writer.write(bytes(MIB))
+            assert await backend.expire(1.5) == []
+            await asyncio.sleep(0.3)
+        await writer.commit()
+        (entry,) = await backend.list("temp/")
+        assert entry.size == 8 * MIB
+
+    @story
+    async def test_what_is_moved_is_never_away(self, backend: Backend) -> None:
+        """Under one name or the other it is there at any moment."""
+        places = ["temp/a", "models/a.h5"]
+        away: list[float] = []
+
+        async def look() -> None:
+            while True:
+                # Where it comes from first: where it goes, it is before it is gone from there.
+                if not await backend.stat(places[0]) and not await backend.stat(places[1]):
+                    away.append(await backend.now())
+                await asyncio.sleep(0)
+
+        await backend.put(places[0], bytes(MIB))
+        looking = asyncio.create_task(look())
+        assert await backend.move(*places)
+        looking.cancel()
+        await asyncio.wait([looking])
+        assert not away
+        entry = await backend.stat(places[1])
+        assert entry
+        assert entry.size == MIB
+
+    @story
     async def test_move(self, backend: Backend) -> None:
         """One step, replacing; a source that is gone is no error."""
         await backend.put("temp/a", b"new")
@@ -134,12 +215,13 @@ class Objects(Stories):
 
     @story
     async def test_fetch(self, backend: Backend) -> None:
-        """A local file with the content, where workers are let in, or None."""
+        """A local file with the content, or None."""
         await backend.put("models/a.h5", b"content")
         digest = hashlib.sha256(b"content").hexdigest()
         path: Any = await backend.fetch("models/a.h5", digest)
         assert isinstance(path, Path)
         assert path.read_bytes() == b"content"
+        # Workers are let into these only.
         assert any(path.resolve().is_relative_to(folder.resolve()) for folder in backend.local_folders)
         assert await backend.fetch("models/b.h5", "b" * 64) is None
 

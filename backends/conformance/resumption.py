@@ -76,14 +76,14 @@ class Resumption(Stories):
             assert b"".join(read) == DATA[start:end]
 
     @story
-    async def test_the_newer_writer_wins(self, backend: Backend) -> None:
+    async def test_the_newer_writer_wins(self, backend: Backend, other: Backend) -> None:
         """The older can neither add nor acknowledge, and what it had not synced is whole or nowhere."""
         await backend.begin(ONE)
         older = await resumed(backend)
         await older.write(DATA[:1000])
         assert await older.sync() == 1000
         await older.write(b"x" * 1000)
-        newer = await resumed(backend)
+        newer = await resumed(other)
         assert newer.stored in (1000, 2000)
         offset = newer.stored
         with pytest.raises(Superseded):

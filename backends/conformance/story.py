@@ -15,12 +15,20 @@ _TIMEOUT_S = 60.0
 class Stories:
     """Open the ``backend`` that a subclass has a fixture for, and close it after the test."""
 
+    @pytest.fixture
+    def other(self, backend: Backend) -> Backend:
+        """Another server's way to the same store, for subclasses to override."""
+        return backend
+
     @pytest.fixture(autouse=True)
-    def _opened(self, backend: Backend) -> Iterator[None]:
+    def _opened(self, backend: Backend, other: Backend) -> Iterator[None]:
+        ways = list({id(one): one for one in (backend, other)}.values())
         with asyncio.Runner() as self._runner:
-            self._runner.run(backend.open())
+            for way in ways:
+                self._runner.run(way.open())
             yield
-            self._runner.run(backend.close())
+            for way in ways:
+                self._runner.run(way.close())
 
     def tell(self, work: Awaitable[None]) -> None:
         """Run a test on the loop that the backend was opened on."""

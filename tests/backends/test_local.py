@@ -32,6 +32,10 @@ class TestLocalBackend(Conformance):
     def backend(self, tmp_path: Path) -> LocalBackend:
         return LocalBackend(str(tmp_path / "storage"), {})
 
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> LocalBackend:
+        return LocalBackend(str(tmp_path / "storage"), {})
+
 
 @pytest.mark.gen_test
 async def test_what_is_no_regular_file_cannot_be_read(backend: LocalBackend, tmp_path: Path) -> None:
