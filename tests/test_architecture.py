@@ -100,6 +100,7 @@ WITHIN = {
     ],
     "recipe": [{"schema"}, {"scaling", "segments"}, {"kinds"}, {"recipe"}, {"inputs", "default"}],
     "worker": [
+        {"spare"},
         {"compatibility", "catalog", "archive", "hdf5", "shapes", "kernel"},
         {"layers", "operations", "architecture", "landlock", "seccomp"},
         {"footprint", "box"},

@@ -379,6 +379,27 @@ def test_a_file_has_a_limit(pool: WorkerPool) -> None:
     assert resource.prlimit(pid, resource.RLIMIT_FSIZE) == (2**30, 2**30)
 
 
+@needs_filter
+def test_one_file_is_written_to(attack: Callable[..., str]) -> None:
+    """The one that the worker began with, for archives that are compressed: not beyond its limit, nor twice."""
+    code = """
+        from spectrogram_predictor.worker import spare
+        with spare.borrowed() as file:
+            os.ftruncate(file.fileno(), 2**30)
+            try:
+                os.ftruncate(file.fileno(), 2**31)
+            except OSError as error:
+                refused = errno.errorcode[error.errno]
+        return refused, os.fstat(spare.make().fileno()).st_size
+    """
+    assert attack(code) == "('EFBIG', 0)"
+    again = """
+        from spectrogram_predictor.worker import spare
+        return open('/proc/self/fd/%d' % spare.make().fileno(), 'r+b')
+    """
+    assert attack(again) == "EPERM"
+
+
 def test_scratch_goes_with_its_worker(
     make_pool: Callable[..., WorkerPool], attack: Callable[..., str], caplog: Any
 ) -> None:
