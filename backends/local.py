@@ -24,6 +24,7 @@ from backends.growing import GrowingFile, LocalPartial
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
 from spectrogram_predictor.lanes import Lanes
 from spectrogram_predictor.storage import (
+    FETCHED,
     INCOMING,
     Backend,
     Entry,
@@ -66,14 +67,15 @@ class LocalBackend(Backend):
 
     @property
     def local_folders(self) -> Sequence[Path]:
-        # The root, as those below come and go with what is in them; and where links in it lead.
-        return (self._root, *(path for path in self._root.iterdir() if path.is_symlink()))
+        return tuple(self._root / name for name in FETCHED)
 
     async def open(self) -> None:
         def make() -> None:
             scratch = self._root / _SCRATCH
             scratch.mkdir(parents=True, exist_ok=True)
-            (self._root / "temp").mkdir(exist_ok=True)
+            # Where people drop files, and what workers are let into: only what is there.
+            for name in FETCHED:
+                (self._root / name).mkdir(exist_ok=True)
             for leftover in scratch.iterdir():
                 if leftover.stat().st_mtime < time.time() - _STALE_S:
                     leftover.unlink()

@@ -22,7 +22,7 @@ def compare(folder: Path, turns: int) -> list[Row]:
     """Measure a prediction of a 30 s WAV."""
     given = prediction.material(folder)
     scratch = Scratch()
-    command = [sys.executable, "-m", "benchmarks.box", given.model, given.song, given.csv, scratch.path]
+    command = [sys.executable, "-m", "benchmarks.box", given.two, given.wav, given.csv, scratch.path]
     loops = [_start([*command, which], warden.environment(scratch, 1)) for which in ("boxed", "plain")]
     spent: list[list[float]] = [[], []]
     for turn in range(turns):
@@ -84,4 +84,5 @@ def main(model: Path, song: Path, csv: Path, scratch: Path, which: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:5]), which=sys.argv[5])
+    _model, _song, _csv, _scratch = map(Path, sys.argv[1:5])
+    main(_model, _song, _csv, _scratch, sys.argv[5])

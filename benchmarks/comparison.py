@@ -5,7 +5,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ import httpx
 from benchmarks import load, prediction, servers
 from benchmarks.peers import kernel
 from benchmarks.table import Row
-from spectrogram_predictor.client import Client
 
 ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv-peers"
 """What ``make bench-peers`` installs."""
@@ -49,27 +48,27 @@ def compare(folder: Path, certs: Path, count: int, rounds: int) -> list[Row]:
         server: servers.Process | servers.Together,
         url: str,
         body: Path,
+        headers: Mapping[str, str],
         secret: str = "",
-        **headers: str,
     ) -> None:
-        load.run(url, body, 20, prediction.CONCURRENCY, secret=secret, **headers)
+        load.run(url, body, 20, prediction.CONCURRENCY, headers, secret=secret)
         before = server.cpu_s()
-        loaded = load.run(url, body, count, prediction.CONCURRENCY, secret=secret, **headers)
+        loaded = load.run(url, body, count, prediction.CONCURRENCY, headers, secret=secret)
         found.setdefault(name, []).append(_Asked(loaded.per_s, (server.cpu_s() - before) / count))
 
     for _ in range(rounds):
         with servers.ours(folder, certs, prediction__workers=prediction.WORKERS) as server:
-            with Client(*server.urls, servers.TOKEN, verify=certs / "server.crt") as client:
+            with server.client(certs) as client:
                 digest = client.publish(given.picture)["hash"]
             url = f"{server.urls[0]}/models/{digest}/predict"
-            measure("ours", server, url, given.wav, servers.TOKEN)
+            measure("ours", server, url, given.wav, {}, servers.TOKEN)
             question = folder / "question"
             question.write_text(prediction.question(digest, given.wav))
-            measure("ours, signed", server, f"{server.urls[0]}/prediction", question)
+            measure("ours, signed", server, f"{server.urls[0]}/prediction", question, {})
         for name in _COMMANDS:
             body, headers = _body(folder, name, given.wav)
             with _peer(name, given.picture, "librosa", body, headers) as server:
-                measure(name, server, f"{server.urls[0]}/inference", body, **headers)
+                measure(name, server, f"{server.urls[0]}/inference", body, headers)
         if shutil.which("nginx"):
             body, headers = _body(folder, "mosec", given.wav)
             with (
@@ -77,7 +76,7 @@ def compare(folder: Path, certs: Path, count: int, rounds: int) -> list[Row]:
                 _tls(folder, certs, server.urls[0]) as front,
             ):
                 both = servers.Together(server, front)
-                measure(_ALIKE, both, f"{front.urls[0]}/inference", body, **headers)
+                measure(_ALIKE, both, f"{front.urls[0]}/inference", body, headers)
     return _rows(found)
 
 
@@ -111,11 +110,11 @@ def _rows(found: dict[str, list[_Asked]]) -> list[Row]:
 def _body(folder: Path, name: str, song: Path) -> tuple[Path, dict[str, str]]:
     """Return what a peer takes a song as, and the headers that say so."""
     if name != "LitServe":
-        return song, {"Content_Type": "audio/wav"}
+        return song, {"Content-Type": "audio/wav"}
     head = f'--{_MULTIPART}\r\nContent-Disposition: form-data; name="song"; filename="song.wav"\r\n\r\n'
     body = folder / "multipart"
     body.write_bytes(head.encode() + song.read_bytes() + f"\r\n--{_MULTIPART}--\r\n".encode())
-    return body, {"Content_Type": f"multipart/form-data; boundary={_MULTIPART}"}
+    return body, {"Content-Type": f"multipart/form-data; boundary={_MULTIPART}"}
 
 
 @contextmanager
@@ -129,8 +128,8 @@ def _peer(name: str, model: Path, which: str, body: Path, headers: dict[str, str
     environ = {**os.environ, **one, **quiet, kernel.MODEL: str(model), kernel.WHICH: which}
     with _running(command, [url], environ) as server:
         deadline = time.monotonic() + _START_S
-        content, sent = body.read_bytes(), {key.replace("_", "-"): value for key, value in headers.items()}
-        while not _answers(f"{url}/inference", content, sent):
+        content = body.read_bytes()
+        while not _answers(f"{url}/inference", content, headers):
             assert time.monotonic() < deadline, f"{name} does not answer"
             time.sleep(0.5)
         yield server

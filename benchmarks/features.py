@@ -57,7 +57,7 @@ def _make_song(path: Path) -> Path:
 def _run(which: str, song: Path, rounds: int) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as cache:
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        command = [sys.executable, "-m", "benchmarks.features", which, song, str(rounds)]
+        command = [sys.executable, "-m", "benchmarks.features", which, str(song), str(rounds)]
         environ, root = {**os.environ, **one, "NUMBA_CACHE_DIR": cache}, Path(__file__).parents[1]
         done = subprocess.run(command, stdout=subprocess.PIPE, env=environ, cwd=root, check=True)
     measured: dict[str, list[float]] = json.loads(done.stdout)

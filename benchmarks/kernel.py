@@ -67,7 +67,8 @@ def _make_mp3(path: Path) -> Path:
 def _run(given: prediction.Material, mp3: Path, rounds: int) -> dict[str, list[list[float]]]:
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     environ = {**os.environ, **one, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "benchmarks.kernel", given.two, given.wav, given.csv, mp3, str(rounds)]
+    files = map(str, (given.two, given.wav, given.csv, mp3))
+    command = [sys.executable, "-m", "benchmarks.kernel", *files, str(rounds)]
     quiet, root = subprocess.DEVNULL, Path(__file__).parents[1]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=quiet, env=environ, cwd=root, check=True)
     measured: dict[str, list[list[float]]] = json.loads(done.stdout)

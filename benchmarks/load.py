@@ -24,6 +24,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 _TIMEOUT_S = 120.0
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,17 @@ class Load:
 
 
 def run(
-    url: str, body: Path, count: int, concurrency: int, *, per_s: float = 0, secret: str = "", **headers: str
+    url: str,
+    body: Path,
+    count: int,
+    concurrency: int,
+    headers: Mapping[str, str] = _NO_HEADERS,
+    *,
+    per_s: float = 0,
+    secret: str = "",
 ) -> Load:
     """Send it from a process of its own; every answer must be 200."""
-    load = begin(url, body, count, concurrency, per_s=per_s, secret=secret, **headers)()
+    load = begin(url, body, count, concurrency, headers, per_s=per_s, secret=secret)()
     assert set(load.statuses) == {"200"}, load.statuses
     return load
 
@@ -60,11 +68,18 @@ class Begun:
 
 
 def begin(
-    url: str, body: Path, count: int, concurrency: int, *, per_s: float = 0, secret: str = "", **headers: str
+    url: str,
+    body: Path,
+    count: int,
+    concurrency: int,
+    headers: Mapping[str, str] = _NO_HEADERS,
+    *,
+    per_s: float = 0,
+    secret: str = "",
 ) -> Begun:
     """Begin to send it."""
-    given = [f"{name.replace('_', '-')}:{value}" for name, value in headers.items()]
-    command = [sys.executable, "-m", "benchmarks.load", url, body, *map(str, (count, concurrency, per_s)), *given]
+    given = [f"{name}:{value}" for name, value in headers.items()]
+    command = [sys.executable, "-m", "benchmarks.load", url, *map(str, (body, count, concurrency, per_s)), *given]
     environ = {**os.environ, "SIGNING_TOKEN": secret}
     return Begun(subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1], env=environ))
 

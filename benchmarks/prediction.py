@@ -17,7 +17,6 @@ import soundfile
 
 from benchmarks import load, servers
 from benchmarks.table import Row
-from spectrogram_predictor.client import Client
 
 CONCURRENCY = 4
 WORKERS = 2
@@ -44,7 +43,7 @@ class Case:
     path: str
     body: Path
     secret: str
-    loop: Sequence[Path | str]
+    loop: tuple[Path, Path, Path | None]
     target: str
 
 
@@ -112,7 +111,7 @@ def compare(folder: Path, certs: Path, count: int, rounds: int) -> list[Row]:
 
 
 def _cases(folder: Path, server: servers.Process, certs: Path, given: Material) -> list[Case]:
-    with Client(*server.urls, servers.TOKEN, verify=certs / "server.crt") as client:
+    with server.client(certs) as client:
         two, picture = (client.publish(model)["hash"] for model in (given.two, given.picture))
     cases = []
     for name, song, target in (("WAV", given.wav, "at most 1.35"), ("MP3", given.mp3, "at most 1.1")):
@@ -122,7 +121,7 @@ def _cases(folder: Path, server: servers.Process, certs: Path, given: Material) 
             Case(f"{name} with CSV, signed", "/prediction", body, "", (given.two, song, given.csv), target)
         )
     path = f"/models/{picture}/predict"
-    loop = (given.picture, given.wav, "")
+    loop = (given.picture, given.wav, None)
     return [*cases, Case("WAV as it is", path, given.wav, servers.TOKEN, loop, "at most 1.15")]
 
 
@@ -153,7 +152,7 @@ def _beside_kernel(case: Case, spent: Sequence[tuple[float, float]]) -> Row:
 def _kernel(case: Case, count: int) -> float:
     """Return CPU seconds of the kernel, in as many processes at a time as there are workers."""
     loops = [begin_loop("kernel", *case.loop, count) for _ in range(WORKERS)]
-    return statistics.mean(json.loads(loop.communicate()[0])["cpu_s"] for loop in loops)
+    return statistics.mean(float(json.loads(loop.communicate()[0])["cpu_s"]) for loop in loops)
 
 
 def _original(given: Material, count: int) -> float:
@@ -161,12 +160,10 @@ def _original(given: Material, count: int) -> float:
     return 1 / float(json.loads(said)["wall_s"])
 
 
-def begin_loop(
-    which: str, model: Path | str, song: Path | str, csv: Path | str, count: int
-) -> "subprocess.Popen[bytes]":
+def begin_loop(which: str, model: Path, song: Path, csv: Path | None, count: int) -> "subprocess.Popen[bytes]":
     """Begin a loop of predictions in a process of its own."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1")
     environ = {**os.environ, **one, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "benchmarks.loops", which, model, song, csv, str(count)]
+    command = [sys.executable, "-m", "benchmarks.loops", which, *map(str, (model, song, csv or "", count))]
     quiet, root = subprocess.DEVNULL, Path(__file__).parents[1]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=quiet, env=environ, cwd=root)

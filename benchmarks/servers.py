@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from spectrogram_predictor.certificates import CERTIFICATE
+from spectrogram_predictor.client import Client
 
 TOKEN = "a token for the benchmarks"
 
@@ -30,6 +31,11 @@ class Process:
     def __init__(self, process: "subprocess.Popen[Any]", urls: list[str]) -> None:
         self.pid = process.pid
         self.urls = urls
+
+    def client(self, certs: Path) -> Client:
+        """Return a client of it, if it is ours."""
+        api, uploads = self.urls
+        return Client(api, uploads, TOKEN, verify=certs / CERTIFICATE)
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of the process and of its descendants that run."""
@@ -79,7 +85,7 @@ def multer(folder: Path, certs: Path, modules: Path) -> Iterator[Process]:
     received = folder / "multer"
     received.mkdir(exist_ok=True)
     script = shutil.copy(Path(__file__).with_name("multer.js"), modules / "multer.js")
-    with _run(["node", script, str(certs), str(received)], 1, folder / "multer.log") as process:
+    with _run(["node", str(script), str(certs), str(received)], 1, folder / "multer.log") as process:
         yield process
 
 

@@ -17,6 +17,8 @@ class Row:
         What it should be, for people: "at least 2.2" or "at most 2".
     unit : str
         Of `ratio`; empty for a ratio.
+    failed : bool
+        It could not be measured; `theirs` says why.
     """
 
     name: str
@@ -25,12 +27,13 @@ class Row:
     ratio: float | None
     target: str
     unit: str = "×"
+    failed: bool = False
 
     @property
     def verdict(self) -> str:
         """Whether the target was met."""
         if self.ratio is None:
-            return ""
+            return "failed" if self.failed else ""
         number = float(self.target.split()[2])
         met = self.ratio >= number if self.target.startswith("at least") else self.ratio <= number
         return "ok" if met else "missed"

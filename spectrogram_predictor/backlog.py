@@ -9,6 +9,7 @@ one worker holds, another loads as well once calls have waited for as long as lo
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,8 @@ class Call:
         It takes as long as loading a model, even if the model is held.
     only : int or None
         Number of the seat that must take it.
+    check : callable
+        Raises ValueError at a result that no worker of ours gives.
     refused_by : set of int
         Process ids of workers that are out of service for it.
     """
@@ -45,6 +48,7 @@ class Call:
     model: str | None = None
     loads: bool = False
     only: int | None = None
+    check: Callable[[Any], object] = lambda _: None
     refused_by: set[int] = field(default_factory=set)
     since: float = field(default_factory=time.monotonic)
 

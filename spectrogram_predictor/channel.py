@@ -125,15 +125,15 @@ class Channel:
         self._inbox.close()
 
     def _read(self, length: int, deadline: float) -> bytes:
-        parts = []
-        while length:
+        data = bytearray(length)
+        left = memoryview(data)
+        while left:
             self._wait_no_longer_than(deadline)
-            data = self._stream.recv(length, socket.MSG_WAITALL)
-            if not data:
+            count = self._stream.recv_into(left, 0, socket.MSG_WAITALL)
+            if not count:
                 raise EOFError
-            parts.append(data)
-            length -= len(data)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            left = left[count:]
+        return bytes(data)
 
     def _wait_no_longer_than(self, deadline: float) -> None:
         if deadline == math.inf:

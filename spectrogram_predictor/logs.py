@@ -34,6 +34,19 @@ def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     logging.getLogger("tornado.general").setLevel(logging.WARNING)
 
 
+def one_line(text: str, most: int) -> str:
+    """Return what somebody else wrote, as one line: cut, and with escapes for what is not printed.
+
+    Parameters
+    ----------
+    text : str
+        What is said.
+    most : int > 0
+        Characters that are kept.
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in _cut(text, most))
+
+
 def harmless(text: str, most: int) -> str:
     """Return what somebody else wrote, for a log: cut, and without what steers terminals or begins another line.
 
@@ -44,5 +57,8 @@ def harmless(text: str, most: int) -> str:
     most : int > 0
         Characters that are kept.
     """
-    kept = text if len(text) <= most else f"{text[:most]} … and {len(text) - most} more characters"
-    return "".join(char if char.isprintable() else _UNPRINTABLE.get(char, "\ufffd") for char in kept)
+    return "".join(char if char.isprintable() else _UNPRINTABLE.get(char, "\ufffd") for char in _cut(text, most))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]} … and {len(text) - most} more characters"

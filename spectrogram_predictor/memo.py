@@ -3,6 +3,8 @@
 import hashlib
 from typing import Any
 
+from spectrogram_predictor import answers
+
 _MOST_NUMBERS = 10_000
 
 
@@ -45,12 +47,8 @@ class Memo:
 
     def put(self, name: str | None, array: list[Any]) -> None:
         """Keep an answer, if it is not very large."""
-        if name is None or _count(array) > _MOST_NUMBERS:
+        if name is None or answers.count(array) > _MOST_NUMBERS:
             return
         while len(self._kept) >= self._most:
             del self._kept[next(iter(self._kept))]
         self._kept[name] = array
-
-
-def _count(array: Any) -> int:
-    return sum(map(_count, array)) if isinstance(array, list) else 1

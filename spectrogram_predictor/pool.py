@@ -90,10 +90,16 @@ class WorkerPool(Executor):
         call, `TooSlow` if it took too long and was ended. A call that raises `OutOfService` is given to
         the other workers, before it is that.
         """
-        return self._put(_pack((fn, args, kwargs)))
+        return self._put(Call(Future(), _pack((fn, args, kwargs))))
 
     def submit_about(
-        self, model: str, load: tuple[Any, ...], fn: Callable[..., Any], *args: Any, loads: bool = False
+        self,
+        model: str,
+        load: tuple[Any, ...],
+        fn: Callable[..., Any],
+        *args: Any,
+        check: Callable[[Any], object] = lambda _: None,
+        loads: bool = False,
     ) -> Future[Any]:
         """Queue a call about a model, preferably for a worker that holds it.
 
@@ -106,16 +112,19 @@ class WorkerPool(Executor):
             the place of one which held it.
         fn, *args
             As for `submit`.
+        check : callable
+            Raises ValueError at a result that is none: the worker that gave it is ended.
         loads : bool
             The call takes as long as loading a model.
         """
         self._remember(model, load)
-        return self._put(_pack((fn, args, {})), model, loads)
+        return self._put(Call(Future(), _pack((fn, args, {})), model, loads, check=check))
 
     def spread(self, model: str, load: tuple[Any, ...]) -> list[Future[Any]]:
         """Let every worker hold a model, one after the other."""
         message = self._remember(model, load)
-        return [self._put(list(message), model, only=seat.number) for seat in self._backlog.seats]
+        calls = [Call(Future(), list(message), model, only=seat.number) for seat in self._backlog.seats]
+        return list(map(self._put, calls))
 
     def _remember(self, model: str, load: tuple[Any, ...]) -> list[Any]:
         if len(self._loads) >= _MOST_REMEMBERED:
@@ -127,16 +136,13 @@ class WorkerPool(Executor):
             self._loads[model] = load, message
         return message
 
-    def _put(
-        self, message: list[Any], model: str | None = None, loads: bool = False, only: int | None = None
-    ) -> Future[Any]:
+    def _put(self, call: Call) -> Future[Any]:
         if self._closing.is_set():
             raise RuntimeError("the pool is shut down")
-        future: Future[Any] = Future()
         # A call that was cancelled stays in the backlog until a worker comes by; its song need not.
-        future.add_done_callback(lambda _: message.clear())
-        self._backlog.put(Call(future, message, model, loads, only))
-        return future
+        call.future.add_done_callback(lambda _: call.message.clear())
+        self._backlog.put(call)
+        return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers; with `cancel_futures` also what they are doing."""
@@ -200,7 +206,7 @@ class WorkerPool(Executor):
             return
         refused = None
         try:
-            result = worker.call(list(call.message), self._settings.timeout_s)
+            result = worker.call(list(call.message), self._settings.timeout_s, call.check)
         except OutOfService as error:
             refused = error
             call.refused_by.add(worker.pid)

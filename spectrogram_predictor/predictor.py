@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,6 @@ from spectrogram_predictor.errors import (
     QueueFull,
     SpectrogramPredictorError,
     StorageUnavailable,
-    WorkerLost,
 )
 from spectrogram_predictor.memo import Memo
 from spectrogram_predictor.pool import WorkerPool
@@ -77,6 +77,7 @@ class _Known(NamedTuple):
     version: str | None
     recipe: str | None
     labels: tuple[str, ...]
+    check: Callable[[Any], None]
 
 
 class Predictor:
@@ -190,8 +191,7 @@ class Predictor:
             return Answer(array, sha256, known.recipe, known.labels)
         self.check_room()
         try:
-            array = await self._run(self._settings.timeout_s, known.model, _predict, song, csv)
-            _check(answers.check_array, array)
+            array = await self._run(self._settings.timeout_s, known.model, known.check, _predict, song, csv)
         except OutOfService as error:
             self._out_of_service[sha256] = error.message
             raise
@@ -226,8 +226,8 @@ class Predictor:
             raise ModelNotFound("the file is gone")
         terms = await self._registry.terms(registration)
         model = _Model(path, registration.sha256, format, terms)
-        description: dict[str, Any] = await self._run(None, model, _inspect, loads=True)
-        _check(answers.check_description, description, format)
+        check = partial(answers.check_description, format=format)
+        description: dict[str, Any] = await self._run(None, model, check, _inspect, loads=True)
         return description
 
     def forget(self, sha256: str) -> None:
@@ -253,7 +253,8 @@ class Predictor:
             recipe = registration.recipe.sha256 if registration.recipe else None
             terms = await self._registry.terms(registration)
             model = _Model(path, sha256, key.rpartition(".")[2], terms)
-            known = _Known(model, version, recipe, registration.names)
+            check = partial(answers.check_array, output=await self._registry.output(sha256))
+            known = _Known(model, version, recipe, registration.names, check)
         if forgotten == self._forgotten:
             self._keep(sha256, now + FRESH_S, known)
         return known
@@ -265,17 +266,23 @@ class Predictor:
         self._known[sha256] = until, known
 
     async def _run(
-        self, timeout_s: float | None, one: _Model, fn: Callable[..., Any], *args: Any, loads: bool = False
+        self,
+        timeout_s: float | None,
+        one: _Model,
+        check: Callable[[Any], object],
+        fn: Callable[..., Any],
+        *args: Any,
+        loads: bool = False,
     ) -> Any:
-        """Do something with a model in a worker: preferably in one that holds it."""
+        """Do something with a model in a worker, preferably in one that holds it; the result passes the check."""
         self._waiting += 1
         began = time.monotonic()
         try:
             if isinstance(self._executor, WorkerPool):
-                load = (_hold, *one)
-                future = self._executor.submit_about(one.terms.name, load, fn, *one, *args, loads=loads)
+                about = one.terms.name, (_hold, *one)
+                future = self._executor.submit_about(*about, fn, *one, *args, check=check, loads=loads)
             else:
-                future = self._executor.submit(fn, *one, *args)
+                future = self._executor.submit(_checked, check, fn, *one, *args)
             result = await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
         except TimeoutError as error:
             raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
@@ -319,12 +326,10 @@ def get_executor(settings: PredictionSettings, readable: Sequence[Path]) -> Exec
     return executor
 
 
-def _check(check: Callable[..., None], *args: Any) -> None:
-    try:
-        check(*args)
-    except ValueError as error:
-        logger.error("a worker has answered nonsense: %s", error)
-        raise WorkerLost("the worker's answer was none, please send it again") from error
+def _checked(check: Callable[[Any], object], fn: Callable[..., Any], *args: Any) -> Any:
+    result = fn(*args)
+    check(result)
+    return result
 
 
 def _predict(*args: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spectrogram_predictor import storage
+from spectrogram_predictor import answers, storage
 from spectrogram_predictor.errors import Damaged
 from spectrogram_predictor.registration import SHA256, Registration, Terms, dumps
 from spectrogram_predictor.storage import Backend
@@ -139,6 +139,12 @@ class Registry:
         recipe = {"recipe": registration.recipe.sha256} if registration.recipe else {}
         data = json.dumps({**inspected, **recipe}, sort_keys=True).encode()
         await self._backend.put(storage.inspected_key(registration.sha256), data)
+
+    async def output(self, sha256: str) -> Mapping[str, Any] | None:
+        """Return what a model's output was found to be, its ``shape`` and ``dtype``, if that is known."""
+        inspected = await self._read_json(storage.inspected_key(sha256))
+        outputs: Any = inspected.get("outputs")
+        return outputs[0] if answers.is_described(outputs) else None
 
     async def had_recipe(self, sha256: str) -> bool:
         """Tell whether a model was last tried under a recipe."""

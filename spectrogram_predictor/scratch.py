@@ -40,7 +40,7 @@ class Scratch:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def used(self, pid: int) -> float:
-        """Return how many bytes a process keeps in it, deleted files that it holds open as well.
+        """Return how many bytes a process keeps in it, deleted files and folders that it holds open as well.
 
         More entries, or deeper ones, than a model's file has ever needed are infinitely many bytes.
         """
@@ -140,6 +140,6 @@ def _deleted(pid: int) -> float:
         for entry in os.scandir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 status = os.stat(entry.path)
-                if stat.S_ISREG(status.st_mode) and not status.st_nlink:
+                if stat.S_IFMT(status.st_mode) in (stat.S_IFREG, stat.S_IFDIR) and not status.st_nlink:
                     total += 512 * status.st_blocks
     return total

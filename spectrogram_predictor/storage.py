@@ -39,6 +39,9 @@ NONCES = "nonces/"
 PREFIXES = (REGISTERED, INCOMING, TEMP, INSPECTED, MODELS, REJECTED, GOLDEN, QUARANTINE, NONCES)
 """Where all of it is."""
 
+FETCHED = (MODELS, GOLDEN, TEMP)
+"""Where what `Backend.fetch` returns is."""
+
 FORMATS = ("h5", "keras")
 """Model formats, which are also the file endings."""
 

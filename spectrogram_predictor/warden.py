@@ -51,6 +51,8 @@ def environment(scratch: Scratch, threads: int, environ: Mapping[str, str] = os.
         **dict.fromkeys(("HOME", "TMPDIR", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"), folder),
         # Found by HOME otherwise.
         "PYTHONUSERBASE": site.getuserbase(),
+        # It may only read them, and a lock could keep others from them.
+        "HDF5_USE_FILE_LOCKING": "FALSE",
     }
 
 

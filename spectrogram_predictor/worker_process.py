@@ -7,23 +7,35 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from spectrogram_predictor import answers, errors, logs, scratch, warden
 from spectrogram_predictor.channel import Channel, Inbox
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import SpectrogramPredictorError, TooSlow, WorkerLost
+from spectrogram_predictor.errors import (
+    BadRequest,
+    ModelNotFound,
+    SpectrogramPredictorError,
+    TooLarge,
+    TooSlow,
+    Unavailable,
+    Unprocessable,
+    UnsupportedMedia,
+    WorkerLost,
+)
 
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 180.0
-MAX_ANSWER_BYTES = 64 * 2**20
 
 _GROWN = 1.2
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MAX_TEXT = 2**14
+_RAISED = (BadRequest, ModelNotFound, TooLarge, UnsupportedMedia, Unprocessable, Unavailable)
+"""Errors of ours that come out of workers."""
+
 _PROCESS = "spectrogram_predictor.worker.process"
 
 
@@ -103,8 +115,10 @@ class WorkerProcess:
         self._ready = True
         return missing
 
-    def call(self, message: Sequence[Any], timeout_s: float) -> Any:
-        """Return the result of a packed call.
+    def call(
+        self, message: Sequence[Any], timeout_s: float, check: Callable[[Any], object] = lambda _: None
+    ) -> Any:
+        """Return the result of a packed call, if it passes a check.
 
         Raises
         ------
@@ -121,12 +135,14 @@ class WorkerProcess:
         if self.held and not self._fresh_bytes:
             self._fresh_bytes = self.resident_bytes
         if "error" in answer:
-            # In one line: it may quote a file.
-            message = " ".join(answer["message"].splitlines())
-            raise errors.from_code(answer["error"], logs.harmless(message, _MAX_TEXT))
+            raise _raised(answer["error"], answer["message"])
         if "bug" in answer:
             logger.error("a worker failed:\n%s", logs.harmless(answer["bug"], _MAX_TEXT))
             raise SpectrogramPredictorError("internal error")
+        try:
+            check(answer["result"])
+        except ValueError as error:
+            raise _nonsense(error) from error
         return answer["result"]
 
     def interrupt(self) -> None:
@@ -159,12 +175,24 @@ class WorkerProcess:
         try:
             if message:
                 self._channel.send(message, deadline)
-            (answer,) = self._channel.receive(MAX_ANSWER_BYTES, deadline)
+            (answer,) = self._channel.receive(answers.MAX_BYTES, deadline)
             return answers.parse(answer)
         except TimeoutError as error:
             raise TooSlow(f"it took its worker longer than {timeout_s:g} s") from error
-        except (EOFError, OSError, ValueError) as error:
+        except ValueError as error:
+            raise _nonsense(error) from error
+        except (EOFError, OSError) as error:
             raise WorkerLost("the worker process ended, please send it again") from error
+
+
+def _raised(code: str, message: str) -> SpectrogramPredictorError:
+    error = errors.from_code(code, logs.one_line(message, _MAX_TEXT))
+    return error if isinstance(error, _RAISED) else _nonsense(f"an error of the kind {code!r}")
+
+
+def _nonsense(what: object) -> WorkerLost:
+    logger.error("a worker has answered nonsense, and is ended: %s", logs.one_line(str(what), _MAX_TEXT))
+    return WorkerLost("the worker's answer was none, please send it again")
 
 
 def _limits(settings: PredictionSettings) -> list[str]:

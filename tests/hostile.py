@@ -66,23 +66,27 @@ def run(path: Path) -> str:
     return outcome
 
 
-def hide_landlock() -> None:
-    """Let this process and those that it starts see a kernel without Landlock."""
+def hide(numbers: tuple[int, int]) -> None:
+    """Let this process and those that it starts see a kernel without a call."""
     prctl(38, 1)
     column, _ = seccomp._ARCHITECTURES[platform.machine()]
-    program = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x50000 | errno.ENOSYS), (0x06, 0, 0, 0x7FFF0000)]
+    number, refused = numbers[column], 0x50000 | errno.ENOSYS
+    program = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, refused), (0x06, 0, 0, 0x7FFF0000)]
     code = b"".join(struct.pack("=HBBI", *item) for item in program)
     syscall((317, 277)[column], 1, 0, seccomp._Program(len(program), code))
 
 
+_LACKING = {"no-landlock": (444, 444), "no-filter": (317, 277)}
+
+
 def main(how: str, *paths: str) -> None:
-    """Run models and print their outcomes: ``bare``, or in a pool, or in a pool on a kernel without Landlock."""
+    """Run models and print their outcomes: ``bare``, or in a pool, or on a kernel that lacks something."""
     if how == "bare":
         start(1, 1, 2**31)
         print(json.dumps([run(Path(path)) for path in paths]))
         return
-    if how == "no-landlock":
-        hide_landlock()
+    if how in _LACKING:
+        hide(_LACKING[how])
     from tests import hostile
 
     logs.configure()

@@ -100,6 +100,7 @@ WITHIN = {
     ],
     "recipe": [{"schema"}, {"scaling", "segments"}, {"kinds"}, {"recipe"}, {"inputs", "default"}],
     "worker": [
+        {"spare"},
         {"compatibility", "catalog", "archive", "chunks", "heaps", "shapes", "kernel"},
         {"convolutions", "hdf5", "operations", "landlock", "seccomp"},
         {"architecture", "layers", "nodes"},

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import resource
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, WorkerLost
+from spectrogram_predictor.errors import DeadlineExceeded, Unprocessable, WorkerLost
 from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.worker import landlock, seccomp
 from tests import hostile, unruly
@@ -29,12 +30,15 @@ from tests.live import wait_until
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a token that no worker sees"
 
+SEEN = "another's"
+"""A file that workers may read."""
+
 needs_landlock = pytest.mark.skipif(landlock.version() == 0, reason="this kernel has no Landlock")
 needs_filter = pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no seccomp filter here")
 
 FILES = {
-    "write": ("open({out!r} + '/marker', 'w').write('here')", {"EACCES"}),
-    "append": ("open({key!r}, 'a').write('spoiled')", {"EACCES"}),
+    "write": ("open({out!r} + '/marker', 'w').write('here')", {"EPERM"}),
+    "append": ("open({key!r}, 'a').write('spoiled')", {"EPERM"}),
     "truncate": ("os.truncate({key!r}, 0)", {"EPERM", "EACCES"}),
     "change the mode of": ("os.chmod({key!r}, 0o666)", {"EPERM"}),
     "change the time of": ("os.utime({key!r}, (0, 0))", {"EPERM"}),
@@ -56,6 +60,23 @@ FILES = {
     "read the server's environment": ("open(f'/proc/{{parent}}/environ').read()", {"EACCES"}),
     "read the server's memory": ("open(f'/proc/{{parent}}/mem', 'rb')", {"EACCES"}),
     "read the server's files": ("os.readlink(f'/proc/{{parent}}/fd/0')", {"EACCES"}),
+    "write to scratch": ("open(tempfile.gettempdir() + '/file', 'w').write('here')", {"EPERM"}),
+    "write without a name": ("os.open(tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR)", {"EPERM"}),
+    "create for reading": ("os.open(tempfile.gettempdir() + '/new', os.O_RDONLY | os.O_CREAT)", {"EPERM"}),
+    "empty": ("os.open(tempfile.gettempdir() + '/file', os.O_RDONLY | os.O_TRUNC | os.O_CREAT)", {"EPERM"}),
+    "open for writing in another way": (
+        "call(libc.syscall(437, -100, (tempfile.gettempdir() + '/second').encode(), "
+        "ctypes.byref((ctypes.c_uint64 * 3)(0x42, 0o600, 0)), 24))",
+        {"ENOSYS"},
+    ),
+    "lock": ("import fcntl; return fcntl.flock(open({seen!r}), fcntl.LOCK_EX)", {"EPERM"}),
+    "lock for reading": ("import fcntl; return fcntl.lockf(open({seen!r}), fcntl.LOCK_SH)", {"EPERM"}),
+    "lease": ("import fcntl; return fcntl.fcntl(open({seen!r}), fcntl.F_SETLEASE, fcntl.F_RDLCK)", {"EPERM"}),
+    "keep by a rule": ("call(libc.syscall(444, ctypes.byref(ctypes.c_uint64(4)), 8, 0))", {"EPERM"}),
+    "change the flags of": (
+        "import fcntl; return fcntl.ioctl(open({seen!r}), 0x40086602, b'\\x40' + bytes(7))",
+        {"EPERM"},
+    ),
     "raise a file's limit": ("resource.setrlimit(resource.RLIMIT_FSIZE, (2**40, 2**40))", {"ValueError", "EPERM"}),
 }
 
@@ -81,6 +102,11 @@ OTHERS = {
     "limit the server": ("resource.prlimit(parent, resource.RLIMIT_NOFILE)", {"EPERM"}),
     "slow the server down": ("os.setpriority(os.PRIO_PROCESS, parent, 1)", {"EPERM"}),
     "a new namespace": ("call(libc.unshare(0x10000000))", {"EPERM"}),
+    "send a file": (
+        "socket.socket(fileno=os.dup(int(sys.argv[1]))).sendmsg([b'x'], [(1, 1, b'\\0' * 4)])",
+        {"EPERM"},
+    ),
+    "files of its own": ("call(libc.syscall(436, 2**20, 2**20 + 1, 2))", {"ENOSYS"}),
     "type into the terminal": ("import fcntl; return fcntl.ioctl(2, 0x5412, b'x')", {"EPERM"}),
 }
 
@@ -95,8 +121,10 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the models are."""
-    return tmp_path_factory.mktemp("hostile")
+    """Where the models are; one of them is somebody else's."""
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / SEEN).write_text("a model")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +171,14 @@ def attack(pool: WorkerPool, folder: Path, key: Path) -> Callable[..., str]:
 
 
 def model(folder: Path, key: Path, code: str, format_: str) -> Path:
-    """Write a model whose code knows where the key is, and a folder that is not the worker's."""
+    """Write a model whose code knows where the key is, a folder that is not the worker's, and a file to read."""
     path = folder / f"{len(list(folder.iterdir()))}.{format_}"
-    body = code.format(key=str(key), out=str(key.parent))
+    body = code.format(key=str(key), out=str(key.parent), seen=str(folder / SEEN))
     hostile.write_model(path, body if "return" in body else f"return {body}")
     return path
 
 
+@needs_filter
 @needs_landlock
 @pytest.mark.parametrize("what", FILES)
 def test_no_file_but_its_own(what: str, attack: Callable[..., str], key: Path) -> None:
@@ -305,15 +334,22 @@ def scratch_of(pool: WorkerPool) -> Path:
     return worker._scratch.path
 
 
+@needs_filter
+def test_what_a_thread_holds_is_all_threads_(attack: Callable[..., str]) -> None:
+    """None begins with open files or a folder of its own, where nobody looks."""
+    number = seccomp.LIMITED["clone"][("x86_64", "aarch64").index(platform.machine())]
+    for missing in (0x200, 0x400):
+        assert attack(f"call(libc.syscall({number}, {0x10F00 & ~missing}, 0, 0, 0, 0))") == "EPERM"
+
+
 @pytest.mark.parametrize(
     "code",
     [
-        "number = 0\nwhile True:\n    number += 1\n    open(f'{folder}/{number}', 'wb').write(bytes(2**22))",
-        "number = 0\nwhile True:\n    number += 1\n    open(f'{folder}/{number}', 'wb').close()",
-        "kept = []\nwhile True:\n    kept.append(tempfile.TemporaryFile())\n    kept[-1].write(bytes(2**22))",
+        "number = 0\nwhile True:\n    number += 1\n    os.symlink('x' * 4000, f'{folder}/{number}')",
+        "number = 0\nwhile True:\n    number += 1\n    os.mkdir(f'{folder}/{number}')",
         "for _ in range(1500):\n    os.mkdir('deeper')\n    os.chdir('deeper')\ntime.sleep(600)",
     ],
-    ids=["large", "many", "deleted", "deep"],
+    ids=["links", "many", "deep"],
 )
 def test_scratch_has_a_limit(
     code: str,
@@ -323,7 +359,7 @@ def test_scratch_has_a_limit(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Whoever fills it is ended, and all of it removed."""
-    monkeypatch.setattr("spectrogram_predictor.warden.MAX_BYTES", 2**27)
+    monkeypatch.setattr("spectrogram_predictor.warden.MAX_BYTES", 2**25)
     pool = make_pool()
     wait_until(lambda: pool.ready)
     scratch = scratch_of(pool)
@@ -336,14 +372,32 @@ def test_scratch_has_a_limit(
     caplog.clear()
 
 
-def test_a_file_has_a_limit(attack: Callable[..., str]) -> None:
-    """A gigabyte."""
+def test_a_file_has_a_limit(pool: WorkerPool) -> None:
+    """A gigabyte, where there is no filter that keeps it from being written."""
+    wait_until(lambda: pool.ready)
+    (pid,) = pool.pids
+    assert resource.prlimit(pid, resource.RLIMIT_FSIZE) == (2**30, 2**30)
+
+
+@needs_filter
+def test_one_file_is_written_to(attack: Callable[..., str]) -> None:
+    """The one that the worker began with, for archives that are compressed: not beyond its limit, nor twice."""
     code = """
-        with tempfile.TemporaryFile() as file:
+        from spectrogram_predictor.worker import spare
+        with spare.borrowed() as file:
             os.ftruncate(file.fileno(), 2**30)
-            return os.ftruncate(file.fileno(), 2**31)
+            try:
+                os.ftruncate(file.fileno(), 2**31)
+            except OSError as error:
+                refused = errno.errorcode[error.errno]
+        return refused, os.fstat(spare.make().fileno()).st_size
     """
-    assert attack(code) == "EFBIG"
+    assert attack(code) == "('EFBIG', 0)"
+    again = """
+        from spectrogram_predictor.worker import spare
+        return open('/proc/self/fd/%d' % spare.make().fileno(), 'r+b')
+    """
+    assert attack(again) == "EPERM"
 
 
 def test_scratch_goes_with_its_worker(
@@ -412,6 +466,11 @@ def test_what_a_worker_says_is_marked(light_pool: WorkerPool, caplog: pytest.Log
         b'{"held": [], "error": 1, "message": "x"}',
         b'{"held": [], "error": "bad_request", "message": ["x"]}',
         b'{"held": [], "error": "bad_request"}',
+        b'{"held": [], "error": "zzz", "message": "x"}',
+        b'{"held": [], "error": "internal", "message": "x"}',
+        b'{"held": [], "error": "config", "message": "x"}',
+        b'{"held": [], "error": "upload_locked", "message": "x"}',
+        b'{"held": [], "error": "bad_request", "message": "' + b"x" * 2**23 + b'"}',
         b'{"held": [], "bug": {}}',
         b'{"held": [1], "result": 1}',
         b'{"held": "x", "result": 1}',
@@ -429,7 +488,16 @@ def test_nonsense_is_no_answer(data: bytes, light_pool: WorkerPool, caplog: pyte
     with pytest.raises(WorkerLost):
         light_pool.submit(unruly.answer_raw, data).result(60)
     assert not Path(f"/proc/{pid}").exists()
+    wait_until(lambda: "starting another" in caplog.text)
     caplog.clear()
+
+
+def test_what_a_worker_gives_as_a_reason_is_one_line(light_pool: WorkerPool) -> None:
+    """Reasons are logged, stored and sent: they steer no terminal there."""
+    wait_until(lambda: light_pool.ready)
+    with pytest.raises(Unprocessable) as caught:
+        light_pool.submit(unruly.refuse, "the layer 'a\nERROR promoted \x1b[2J\u202e' é").result(60)
+    assert caught.value.message == "the layer 'a\\nERROR promoted \\x1b[2J\\u202e' é"
 
 
 # The interpreter may be where only root can go.
@@ -447,7 +515,7 @@ AS_A_USER = (
 @needs_filter
 @needs_landlock
 @pytest.mark.parametrize("command", [(), AS_A_USER], ids=["root", "user"])
-@pytest.mark.parametrize("how", ["pool", "no-landlock"])
+@pytest.mark.parametrize("how", ["pool", "no-landlock", "no-filter"])
 def test_a_box_with_a_piece_missing(how: str, command: tuple[str, ...], folder: Path, tmp_path: Path) -> None:
     """What is left of it holds, whoever the server is; what is not there is said once."""
     if command and (os.geteuid() or not shutil.which(command[0])):
@@ -455,16 +523,23 @@ def test_a_box_with_a_piece_missing(how: str, command: tuple[str, ...], folder: 
     (tmp_path / "out").mkdir()
     (tmp_path / "out").chmod(0o777)
     key = tmp_path / "out" / "key"
-    attacks = [FILES["write"][0], FILES["read the server's environment"][0], OTHERS["TCP"][0], OTHERS["exec"][0]]
+    tried = (FILES["write"], FILES["make a folder"], FILES["read the server's environment"])
+    attacks = [code for code, _ in (*tried, OTHERS["TCP"], OTHERS["exec"])]
     paths = [model(folder, key, code, "keras") for code in [*attacks, "os.getuid()"]]
-    (write, token, tcp, program, user), log = outcomes_of(how, paths, tmp_path / "home", command)
-    assert (token, tcp, program) == ("EACCES", "EPERM", "EPERM")
-    assert user == ("10001" if command else str(os.geteuid()))
-    if how == "pool":
-        assert write == "EACCES"
-        assert "box is not whole" not in log
-        assert not (tmp_path / "out" / "marker").exists()
+    (write, make, token, tcp, program, user), log = outcomes_of(how, paths, tmp_path / "home", command)
+    assert (token, user) == ("EACCES", "10001" if command else str(os.geteuid()))
+    assert TOKEN not in log
+    assert not (tmp_path / "out" / "marker").exists()
+    lacks = {
+        "pool": None,
+        "no-landlock": "workers can open every file that the server can",
+        "no-filter": "workers can use the network, run programs and signal processes",
+    }[how]
+    if how == "no-filter":
+        assert (write, make, program) == ("EACCES", "EACCES", "EACCES")
+        assert "socket.socket" in tcp
     else:
-        assert write == "4"
-        assert log.count("the workers' box is not whole: workers can open every file that the server can") == 1
-        assert TOKEN not in log
+        assert (write, tcp, program) == ("EPERM", "EPERM", "EPERM")
+        assert make == ("EACCES" if how == "pool" else "None")
+    assert log.count("box is not whole") == (1 if lacks else 0)
+    assert f"the workers' box is not whole: {lacks}" in log or not lacks

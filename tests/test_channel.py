@@ -3,8 +3,10 @@
 import mmap
 import os
 import socket
+import struct
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -83,3 +85,27 @@ def test_answers_are_bounded_and_timed(pair: Pair) -> None:
     pair.worker.send([b"x" * 101])
     with pytest.raises(ValueError, match="101 bytes"):
         pair.server.receive(100)
+
+
+def test_an_answer_in_small_pieces_takes_no_more_memory(pair: Pair) -> None:
+    """A worker may send byte by byte."""
+    size = 2**19
+    tracemalloc.start()
+    try:
+        sending = threading.Thread(target=drip, args=(pair.worker._stream, size))
+        sending.start()
+        (received,) = pair.server.receive(size, time.monotonic() + 60)
+        sending.join()
+        assert received == b"xy" * (size // 2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * size
+
+
+def drip(stream: socket.socket, size: int) -> None:
+    # So that no piece waits for the next one.
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    stream.sendall(struct.pack("!QQ", 1, size))
+    for _ in range(size // 2):
+        stream.sendall(b"xy")

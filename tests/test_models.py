@@ -176,6 +176,34 @@ def test_a_model_that_takes_no_numbers_is_refused_by_the_name_of_its_input(tmp_p
         load(tmp_path / "words.keras")
 
 
+def test_a_model_of_more_numbers_than_an_answer_has_is_refused(tmp_path: Path) -> None:
+    """Where its output says so, when it is loaded; where that depends on a song, when it is asked."""
+    import keras
+
+    layers = keras.layers
+    fixed, open_ = tmp_path / "fixed.keras", tmp_path / "open.keras"
+    keras.Sequential([layers.Input((2,)), layers.RepeatVector(2**17)]).save(fixed)
+    with pytest.raises(Unprocessable, match="393217 numbers and lists; the most is 262144"):
+        load(fixed)
+    keras.Sequential([layers.Input((None, 1)), layers.UpSampling1D(64)]).save(open_)
+    model = load(open_)
+    assert model([np.zeros((2, 2**10, 1), np.float32)]).shape == (2, 2**16, 1)
+    with pytest.raises(Unprocessable, match="the most is 262144"):
+        model([np.zeros((1, 2**12, 1), np.float32)])
+
+
+def test_an_answer_has_the_shape_that_the_model_says(tmp_path: Path) -> None:
+    """The server ends a worker that answers otherwise: a model that is wrong about itself is refused before."""
+    import keras
+
+    layers, path = keras.layers, tmp_path / "model.keras"
+    half = layers.Lambda(lambda x: x[:, :1], output_shape=(2,))
+    keras.Sequential([layers.Input((2,)), half]).save(path)
+    model = models.load(path, "keras", allow_custom=True)
+    with pytest.raises(Unprocessable, match=r"has the shape \(1,\), its output \(2,\)"):
+        model([np.zeros((1, 2), np.float32)])
+
+
 def test_a_model_that_answers_no_numbers_is_refused(tmp_path: Path) -> None:
     """There is no JSON for them."""
     import keras

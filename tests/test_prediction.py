@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 import itsdangerous
+import numpy as np
 import pytest
 
+from spectrogram_predictor import answers
 from spectrogram_predictor.errors import BadRequest
-from spectrogram_predictor.handlers import prediction
+from spectrogram_predictor.handlers import base, prediction
 from spectrogram_predictor.signing import Keys
 from spectrogram_predictor.tokens import Tokens
 from tests.conftest import TOKEN, b64, sha256, wav
@@ -113,6 +115,41 @@ def test_what_is_no_question_is_refused(fields: str) -> None:
     """A song that belongs to something else, or is none, or a body that ends early."""
     with pytest.raises(BadRequest):
         parse(fields)
+
+
+@pytest.mark.parametrize("shape", [(1, 2**15), (1, 2, 2**13), (1, 2**13, 3), (2**13, 1, 1), (3, 5, 7, 1)])
+def test_a_large_answer_is_written_in_pieces(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte for byte as a small one is, and none of it keeps the event loop for long."""
+    pieces: list[int] = []
+
+    def dumps(value: Any) -> bytes:
+        pieces.append(np.asarray(value).size)
+        return base.dumps(value)
+
+    monkeypatch.setattr(prediction, "dumps", dumps)
+    array = np.random.default_rng(0).standard_normal(shape).astype(np.float32).tolist()
+    assert prediction._encoded(array) == base.dumps(array)
+    assert max(pieces) <= 2**12
+    assert sum(pieces) == answers.count(array)
+
+
+def test_as_many_numbers_as_there_may_be_are_answered(live: Live, tmp_path: Path) -> None:
+    """Other requests are answered meanwhile; what would be more is refused when it is published."""
+    import keras
+
+    layers = keras.layers
+    for size, status in ((2**18 - 1, 200), (2**18, 415)):
+        path = tmp_path / f"{size}.keras"
+        row = [layers.Input((2,)), layers.Dense(1), layers.RepeatVector(size), layers.Flatten()]
+        keras.Sequential(row).save(path)
+        signed = {"model": itsdangerous.Signer(TOKEN).sign(path.read_bytes())}
+        assert live.http.post(f"{live.url}/uploadmodel", files=signed).status_code == status
+    question = {"model_hash": sha256(tmp_path / f"{2**18 - 1}.keras"), "ext": "wav", "data": b64(wav(1.0))}
+    answer = live.post_signed("/prediction", {**question, "csv": b64(b"a,b\n1,2\n")})
+    assert answer.status_code == 200
+    array = answer.json()["array"]
+    assert len(array[0]) == 2**18 - 1
+    assert answer.content == base.dumps({"array": array})
 
 
 def test_a_full_queue_is_said_before_the_body(make_live: Callable[..., Live], picture_model: Path) -> None:

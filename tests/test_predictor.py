@@ -1,6 +1,8 @@
 """What the server waits for when it asks a worker."""
 
 import asyncio
+import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +12,13 @@ from tornado.ioloop import IOLoop
 
 from backends.local import LocalBackend
 from spectrogram_predictor.config import PredictionSettings
-from spectrogram_predictor.errors import DeadlineExceeded, TooSlow
+from spectrogram_predictor.errors import DeadlineExceeded, TooSlow, WorkerLost
 from spectrogram_predictor.pool import WorkerPool
 from spectrogram_predictor.predictor import Predictor
 from spectrogram_predictor.registration import Registration
 from spectrogram_predictor.registry import Registry
 from tests.conftest import sha256
+from tests.live import wait_until
 
 SETTINGS = PredictionSettings(workers=1, timeout_s=4.0)
 
@@ -59,3 +62,36 @@ async def test_a_trial_is_as_long_as_it_takes_itself(
     with pytest.raises(DeadlineExceeded) as late:
         await asked
     assert not isinstance(late.value, TooSlow)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
+    """A pool whose worker has been taken over."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    pool = WorkerPool(SETTINGS, "tests.unruly:start")
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.gen_test(timeout=120)
+async def test_a_worker_that_answers_for_no_such_model_is_ended(
+    backend: LocalBackend, taken: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nulls, texts and objects, and numbers that are not as many as the model gives: 503, and another worker."""
+    digest = sha256(b"a model")
+    output = {"name": "y", "shape": [3], "dtype": "float32"}
+    described = {"format": "keras", "inputs": [output], "outputs": [output]}
+    await backend.put(f"inspected/{digest}.json", json.dumps(described).encode())
+    await backend.put(f"models/{digest}.keras", b"a model")
+    asker = Predictor(backend, Registry(backend), taken, SETTINGS)
+    # It may still be starting.
+    taken.submit(os.getpid).result(60)
+    for song in (b"null", b'"x"', b"{}", b'[["x"]]', b"[]", b"[true]", b"[[1.0, 2.0]]", b"[[1.0], [2.0]]"):
+        (pid,) = taken.pids
+        with pytest.raises(WorkerLost) as lost:
+            await asker.predict(digest, song, None)
+        assert lost.value.status == 503
+        await asyncio.to_thread(wait_until, lambda former=pid: taken.pids not in ([], [former]))
+        assert (await asker.predict(digest, b"[[1.0, 2.0, 3.0]]", None)).array == [[1.0, 2.0, 3.0]]
+    assert caplog.text.count("a worker has answered nonsense, and is ended") == 8
+    caplog.clear()

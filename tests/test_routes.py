@@ -113,6 +113,15 @@ def test_too_many_requests_are_told_when_to_come_back(make_live: Callable[..., L
     assert ask(live, "API", "GET", "/livez").status_code == 200
 
 
+@pytest.mark.parametrize("port", ["API", "UPLOAD"])
+def test_what_is_no_route_is_asked_for_no_faster(port: str, make_live: Callable[..., Live]) -> None:
+    """404 takes as much of the rate as any answer, by any method."""
+    live = make_live(server__client_requests_per_s=2)
+    statuses = [ask(live, port, method, "/nowhere").status_code for method in METHODS]
+    assert statuses[:4] == [404] * 4
+    assert 429 in statuses
+
+
 def test_the_document_has_every_operation(live: Live) -> None:
     """What a port says that it serves is what its table has."""
     for port, table in (("API", routes.API), ("UPLOAD", routes.UPLOAD)):

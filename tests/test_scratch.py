@@ -53,6 +53,12 @@ def test_all_that_is_kept_is_counted() -> None:
     assert 2**20 <= before < 2**20 + 2**16
     with holding_a_deleted_file(folder.path / "gone", 2**20) as pid:
         assert folder.used(pid) == before + 2**20
+    (folder.path / "left").mkdir()
+    for number in range(1000):
+        (folder.path / "left" / f"{number:0200}").touch()
+    size = 512 * (folder.path / "left").stat().st_blocks
+    with holding_a_deleted_folder(folder.path / "left") as pid:
+        assert folder.used(pid) == before + size
     (folder.path / "many").mkdir()
     for number in range(10_001):
         (folder.path / "many" / str(number)).touch()
@@ -67,13 +73,28 @@ NOBODY = 2**22 + 1
 
 @contextlib.contextmanager
 def holding_a_deleted_file(path: Path, size: int) -> Iterator[int]:
-    """Run a process of its own: this one may hold deleted files of the tests before."""
-    code = f"""import os
+    with holding(f"""import os
 with open({str(path)!r}, "wb", 0) as file:
     os.unlink(file.name)
     file.write(bytes({size}))
     print(flush=True)
-    input()"""
+    input()""") as pid:
+        yield pid
+
+
+@contextlib.contextmanager
+def holding_a_deleted_folder(path: Path) -> Iterator[int]:
+    with holding(f"""import os, shutil
+folder = os.open({str(path)!r}, os.O_RDONLY)
+shutil.rmtree({str(path)!r})
+print(flush=True)
+input()""") as pid:
+        yield pid
+
+
+@contextlib.contextmanager
+def holding(code: str) -> Iterator[int]:
+    """Run a process of its own: this one may hold deleted files of the tests before."""
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

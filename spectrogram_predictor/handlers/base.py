@@ -153,15 +153,19 @@ class BaseHandler(RequestHandler):
             self._watchdog.wait()
 
     def check_route(self) -> None:
-        """Refuse work while draining, more than the rates allow, and methods that are none of the route's."""
+        """Refuse work while draining, and methods that are none of the route's."""
+        self.check_rate()
+        if self.operation is None:
+            raise MethodNotAllowed("the route does not take this method")
+
+    def check_rate(self) -> None:
+        """Refuse work while draining, and more than the rates allow."""
         if self.services.draining:
             self._closing = True
             raise Unavailable("the server is going down, try again")
         wait_s = self.services.rates.take(self.request.remote_ip or "")
         if wait_s:
             raise TooManyRequests("too many requests, slow down", retry_after_s=math.ceil(wait_s))
-        if self.operation is None:
-            raise MethodNotAllowed("the route does not take this method")
 
     async def check_access(self) -> None:
         """Accept a bearer token for this request, if the operation asks for one.
@@ -237,8 +241,12 @@ class BaseHandler(RequestHandler):
 
     def answer(self, value: object) -> None:
         """Finish with compact JSON: scripts compare the bytes."""
+        self.answer_json(dumps(value))
+
+    def answer_json(self, encoded: bytes) -> None:
+        """Finish with what is JSON already."""
         self.set_header("Content-Type", "application/json; charset=UTF-8")
-        self.finish(dumps(value))
+        self.finish(encoded)
 
     async def in_thread(self, function: Any, *args: Any) -> Any:
         """Run CPU work beside the event loop."""
@@ -356,7 +364,8 @@ class NotFoundHandler(BaseHandler):
     """Every path that is no route."""
 
     def check_route(self) -> None:
-        """Answer 404 to every method."""
+        """Answer 404 to every method, as often as the rates allow."""
+        self.check_rate()
         raise NotFound("there is no such route")
 
 

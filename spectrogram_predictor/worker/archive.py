@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from spectrogram_predictor.errors import UnsupportedMedia
+from spectrogram_predictor.worker import spare
 
 MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 
@@ -97,7 +97,7 @@ class Archive:
             with BufferedReader(_Part(self._file, begin, info.file_size)) as part:
                 yield part
             return
-        with TemporaryFile(prefix="member-") as whole:
+        with spare.borrowed() as whole:
             _inflate(self._file, begin, info, whole)
             whole.seek(0)
             yield whole

@@ -18,7 +18,7 @@ from spectrogram_predictor.worker import landlock, seccomp
 from spectrogram_predictor.worker.kernel import prctl, syscall
 
 MAX_FILE_BYTES = 2**30
-"""Largest file in the scratch folder; Keras unpacks weights there if they do not fit into memory."""
+"""Largest file in the scratch folder, and most in the one that a worker writes to later on: see `spare`."""
 
 MAX_OPEN_FILES = 256
 

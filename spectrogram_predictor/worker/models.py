@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from spectrogram_predictor import answers
 from spectrogram_predictor.errors import (
     ModelNotFound,
     SpectrogramPredictorError,
@@ -95,7 +96,8 @@ class Model:
             return keras.tree.flatten(model(packed, training=False))[0]
 
         # Looking for the function that fits takes longer than to compute a small model.
-        self._function = tf.function(call, input_signature=signature).get_concrete_function()
+        # Nothing in `call` depends on values; AutoGraph would write its source to a file.
+        self._function = tf.function(call, signature, autograph=False).get_concrete_function()
 
     @property
     def shapes(self) -> list[Shape]:
@@ -118,7 +120,8 @@ class Model:
         Raises
         ------
         Unprocessable
-            The model cannot be called on these, or its answer is not a number.
+            The model cannot be called on these, its answer is not a number, or not of its output's shape, or it
+            is more than `answers.MAX_PARTS`.
         OutOfMemory
             It takes more memory for these than there is.
         """
@@ -131,6 +134,10 @@ class Model:
             raise OutOfMemory("there is no memory for the model's answer now") from error
         if not np.isfinite(output).all():
             raise Unprocessable("the model's answer is not a number")
+        known = self.outputs[0]["shape"]
+        if not output.ndim or not answers.fits(output.shape[1:], known):
+            raise Unprocessable(f"the model's answer has the shape {output.shape[1:]}, its output {tuple(known)}")
+        _check_size(output.shape[1:])
         return output
 
 
@@ -165,8 +172,8 @@ def load(path: Path, format: str, *, allow_custom: bool = False) -> Model:  # no
     UnsupportedMedia
         The gate refuses it, or Keras cannot load it; where a layer is why, the message names it.
     Unprocessable
-        It is too large for its file; or it loads, but has several outputs, its shapes are not known, or its inputs
-        and output are not numbers.
+        It is too large for its file; or it loads, but has several outputs, or one of more than
+        `answers.MAX_PARTS`, its shapes are not known, or its inputs and output are not numbers.
     ModelNotFound, Unavailable
         There is no file, or this machine cannot read or hold it now; nothing is known of its content.
     """
@@ -185,6 +192,7 @@ def load(path: Path, format: str, *, allow_custom: bool = False) -> Model:  # no
     for kind, tensors in (("input", model.inputs), ("output", model.outputs)):
         for tensor in tensors:
             _check_numeric(kind, tensor)
+    _check_size([size or 1 for size in model.outputs[0].shape[1:]])
     return Model(model)
 
 
@@ -220,6 +228,12 @@ def _check_numeric(kind: str, tensor: Any) -> None:
     dtype = tf.as_dtype(tensor.dtype)
     if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
         raise Unprocessable(f"the model's {kind} {tensor.name!r} is of type {dtype.name}; numbers are needed")
+
+
+def _check_size(shape: Sequence[int]) -> None:
+    parts = answers.parts((1, *shape))
+    if parts > answers.MAX_PARTS:
+        raise Unprocessable(f"the model's answer is {parts} numbers and lists; the most is {answers.MAX_PARTS}")
 
 
 def raise_if_passing(error: BaseException) -> None:

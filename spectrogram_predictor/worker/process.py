@@ -17,6 +17,7 @@ from typing import Any
 from spectrogram_predictor import logs
 from spectrogram_predictor.channel import Channel, Inbox
 from spectrogram_predictor.errors import SpectrogramPredictorError
+from spectrogram_predictor.worker import spare
 from spectrogram_predictor.worker.box import Box
 
 
@@ -71,6 +72,7 @@ def main(arguments: list[str]) -> None:
     with quiet_import():
         start = getattr(importlib.import_module(module), function)
         held = start(*map(int, limits))
+    spare.make()
     missing += box.seal()
     try:
         channel.send([_dumps({"result": missing})])

@@ -1,7 +1,10 @@
 """Seccomp: which system calls all threads of a process may make, see seccomp(2).
 
 A filter that refuses what no model needs: sockets, programs, other processes, where the kernel's own holes have
-been found, and the changes to files that Landlock does not look at (modes, owners, times, attributes).
+been found, and the changes to files that Landlock does not look at (modes, owners, times, attributes, locks).
+
+No file is opened for writing either: there are more ways to keep the space of one that was deleted than anybody
+can count (mappings, calls under way, messages, rules of Landlock), and so there is none to delete.
 """
 
 import ctypes
@@ -31,7 +34,8 @@ _LAST_KNOWN = 462
 REFUSED: dict[str, tuple[int | None, int | None]] = {
     # sockets
     "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
-    "accept": (43, 202), "accept4": (288, 242),
+    "accept": (43, 202), "accept4": (288, 242), "sendmsg": (46, 211), "sendmmsg": (307, 269),
+    "recvmsg": (47, 212), "recvmmsg": (299, 243),
     # programs and processes
     "execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "vfork": (58, None),
     "unshare": (272, 97), "setns": (308, 268), "personality": (135, 92),
@@ -45,7 +49,9 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "shmat": (30, 196),
     "shmctl": (31, 195), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180), "mq_unlink": (241, 181),
     # files
-    "truncate": (76, 45), "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+    "creat": (85, None), "truncate": (76, 45), "flock": (73, 32), "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445), "landlock_restrict_self": (446, 446),
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
     "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
@@ -58,7 +64,8 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442), "quotactl": (179, 60),
     "quotactl_fd": (443, 443), "swapon": (167, 224), "swapoff": (168, 225), "acct": (163, 89),
     # where the kernel's own holes have been found
-    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "bpf": (321, 280),
+    "io_setup": (206, 0), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427), "bpf": (321, 280),
     "userfaultfd": (323, 282), "perf_event_open": (298, 241), "add_key": (248, 217), "request_key": (249, 218),
     "keyctl": (250, 219), "modify_ldt": (154, None), "iopl": (172, None), "ioperm": (173, None),
     "lookup_dcookie": (212, 18), "uselib": (134, None), "sysfs": (139, None), "vhangup": (153, 58),
@@ -70,22 +77,30 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 }
 """Numbers of what is refused whatever it is asked for: on x86_64 and on aarch64."""
 
-LIMITED: dict[str, tuple[int, int]] = {
+LIMITED: dict[str, tuple[int, int | None]] = {
     "kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
     "prlimit64": (302, 261), "clone": (56, 220), "clone3": (435, 435), "fcntl": (72, 25), "ioctl": (16, 29),
-    "setpriority": (141, 140),
+    "setpriority": (141, 140), "open": (2, None), "openat": (257, 56), "openat2": (437, 437),
+    "close_range": (436, 436),
 }
 """Those of which it depends."""
 # fmt: on
 
 _SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 
-_CLONE_THREAD = 0x10000
-_FCNTL_OWNERS = (8, 10, 15)
-"""F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to others, by way of a descriptor that is shared with them."""
+_CLONE = (0x10000, 0x400, 0x200)
+"""CLONE_THREAD, CLONE_FILES, CLONE_FS: a thread that has what it holds open in common with the others."""
 
-_IOCTL_OTHERS = (0x5412, 0x541C, 0x8901, 0x8902)
-"""TIOCSTI and TIOCLINUX type into a terminal; FIOSETOWN and SIOCSPGRP are as F_SETOWN."""
+_FCNTL_OTHERS = (8, 10, 15, 6, 7, 37, 38, 1024)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to others, by way of a descriptor that is shared with them; F_SETLK,
+F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW, F_SETLEASE: make others wait for a file that it may only read."""
+
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+"""TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: what Python does. Others change files that are open
+for reading, or type into a terminal."""
+
+_OPEN_WRITES = 0x3 | 0x40 | 0x200 | 0x400000
+"""Both bits of the mode, O_CREAT, O_TRUNC, and O_TMPFILE without O_DIRECTORY."""
 
 
 class _Code(IntEnum):
@@ -142,17 +157,20 @@ def _instructions(column: int, architecture: int, pid: int) -> Iterable[_Instruc
         if (number := numbers[column]) is not None:
             yield from _if_number(number, [(_Code.RETURN, 0, 0, _REFUSE | EPERM)])
     then: dict[str, list[_Instruction]] = {
-        # The C library makes threads with clone if there is no clone3, whose flags a filter cannot see.
-        "clone3": [(_Code.RETURN, 0, 0, _REFUSE | ENOSYS)],
-        "clone": _only_if(0, _Code.IF_ANY_BIT, [_CLONE_THREAD]),
+        # Whose flags a filter cannot see, or nobody needs: there is another call in place of each.
+        **{name: [(_Code.RETURN, 0, 0, _REFUSE | ENOSYS)] for name in ("clone3", "openat2", "close_range")},
+        "open": _only_if_not(1, _Code.IF_ANY_BIT, [_OPEN_WRITES]),
+        "openat": _only_if_not(2, _Code.IF_ANY_BIT, [_OPEN_WRITES]),
+        "clone": _only_if_all_bits(0, _CLONE),
         "prlimit64": _only_if(0, _Code.IF_EQUAL, [0, pid]),
-        "fcntl": _only_if_not(1, _FCNTL_OWNERS),
-        "ioctl": _only_if_not(1, _IOCTL_OTHERS),
+        "fcntl": _only_if_not(1, _Code.IF_EQUAL, _FCNTL_OTHERS),
+        "ioctl": _only_if(1, _Code.IF_EQUAL, _IOCTL),
         "setpriority": _only_if_zeros(0, 1),
         **dict.fromkeys(_SIGNALS, _only_if(0, _Code.IF_EQUAL, [pid])),
     }
     for name, both in LIMITED.items():
-        yield from _if_number(both[column], then[name])
+        if (number := both[column]) is not None:
+            yield from _if_number(number, then[name])
     yield _Code.RETURN, 0, 0, _ALLOW
 
 
@@ -167,8 +185,13 @@ def _only_if(argument: int, test: _Code, values: Sequence[int]) -> list[_Instruc
     return [_argument(argument), *tests, (_Code.RETURN, 0, 0, _REFUSE | EPERM), (_Code.RETURN, 0, 0, _ALLOW)]
 
 
-def _only_if_not(argument: int, values: Sequence[int]) -> list[_Instruction]:
-    tests = [(_Code.IF_EQUAL, len(values) - number, 0, value) for number, value in enumerate(values)]
+def _only_if_not(argument: int, test: _Code, values: Sequence[int]) -> list[_Instruction]:
+    tests = [(test, len(values) - number, 0, value) for number, value in enumerate(values)]
+    return [_argument(argument), *tests, (_Code.RETURN, 0, 0, _ALLOW), (_Code.RETURN, 0, 0, _REFUSE | EPERM)]
+
+
+def _only_if_all_bits(argument: int, bits: Sequence[int]) -> list[_Instruction]:
+    tests = [(_Code.IF_ANY_BIT, 0, len(bits) - number, bit) for number, bit in enumerate(bits)]
     return [_argument(argument), *tests, (_Code.RETURN, 0, 0, _ALLOW), (_Code.RETURN, 0, 0, _REFUSE | EPERM)]
 
 

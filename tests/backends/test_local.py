@@ -54,6 +54,19 @@ async def test_what_is_no_regular_file_cannot_be_read(backend: LocalBackend, tmp
 
 
 @pytest.mark.gen_test
+async def test_workers_are_let_into_what_they_are_given(backend: LocalBackend, tmp_path: Path) -> None:
+    """From the start, and wherever a link leads; not into what is being received, nor what was registered."""
+    inside = [folder.resolve() for folder in backend.local_folders]
+    assert all(folder.is_dir() for folder in inside)
+    for key in ("models/a.h5", "golden/a", "temp/a.upload", "incoming/a/data", "registered/a.json", "nonces/a"):
+        await backend.put(key, b"content")
+        given = key.startswith(("models/", "golden/", "temp/"))
+        assert any(backend.path(key).resolve().is_relative_to(folder) for folder in inside) == given
+        await backend.delete(key)
+    assert all(folder.is_dir() for folder in inside)
+
+
+@pytest.mark.gen_test
 async def test_a_full_disk_is_said_so(
     backend: LocalBackend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
