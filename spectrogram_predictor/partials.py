@@ -207,11 +207,10 @@ class Partials:
         What is acknowledged whole stays until it is received.
         """
         oldest = await self._backend.now() - age_s
-        expired = []
-        for upload_id, entries in (await self._idle(oldest)).items():
-            if not (_bytes_of(upload_id, entries) and await self._is_done(upload_id)):
-                await self.discard(upload_id)
-                expired.append(upload_id)
+        idle = await self._idle(oldest)
+        expired = [upload_id for upload_id, entries in idle.items() if not await self._is_owed(upload_id, entries)]
+        for upload_id in expired:
+            await self.discard(upload_id)
         return expired
 
     async def recover(self) -> None:
@@ -225,11 +224,15 @@ class Partials:
                     logger.info("finishing upload %s, which was whole and left alone", upload_id)
                     await self._finish(info)
 
-    async def _is_done(self, upload_id: str) -> bool:
+    async def _is_owed(self, upload_id: str, entries: Sequence[Entry]) -> bool:
+        """Tell whether it is acknowledged whole, and not received yet; of one that is, there may be remains."""
+        if not _bytes_of(upload_id, entries):
+            return False
         try:
-            return (await self.get(upload_id)).done
+            info = await self.get(upload_id)
         except UploadGone:
             return False
+        return info.done and await self._backend.stored(upload_id) == info.length
 
     async def _finish(self, info: Info) -> None:
         append = await self.append(info.upload_id, info.length - 1)

@@ -1,5 +1,6 @@
 """Uploads that can be gone on with, without HTTP: what a client or a server that dies leaves behind."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,40 @@ async def test_what_is_whole_when_its_server_dies_is_finished_by_another(make_ba
     status = await second.uploads.partials.status(info.upload_id, LONG_S)
     assert status.offset == len(DATA) - 1
     assert await second.promoter.sweep() == [sha256(DATA)]
+
+
+@pytest.mark.gen_test
+async def test_what_is_acknowledged_whole_outlives_its_time(make_backend: object) -> None:
+    """Until a sweep has received it; of what that leaves when it dies in the middle, nothing stays."""
+    house = await server(make_backend)
+    await house.registry.register(Registration(sha256(DATA)))
+    info = await house.uploads.partials.create(len(DATA), sha256(DATA))
+    partial = await house.backend.resume(info.upload_id)
+    assert partial
+    await partial.write(DATA[:1000])
+    await partial.sync()
+    await partial.write(DATA[1000:])
+    await partial.sync()
+    await partial.close()
+    done = dataclasses.replace(info, done=True)
+    await house.backend.put(storage.info_key(info.upload_id), done.to_json())
+    assert await house.uploads.partials.expire(OVER_S) == []
+    assert await (await server(make_backend, OVER_S)).promoter.sweep() == [sha256(DATA)]
+    assert await house.backend.list("incoming/") == []
+
+
+@pytest.mark.gen_test
+async def test_remains_of_what_was_received_go(tmp_path: Path) -> None:
+    """Of its pieces the last one goes first: a server that dies meanwhile leaves the beginning."""
+    store = Store(tmp_path)
+    house = await server(lambda: MemoryBackend(store, {}))
+    info = await house.uploads.partials.create(len(DATA), sha256(DATA))
+    done = dataclasses.replace(info, done=True)
+    await house.backend.put(storage.info_key(info.upload_id), done.to_json())
+    await house.backend.put(storage.piece_key(info.upload_id, 0), DATA[:1000])
+    await house.uploads.partials.recover()
+    assert await house.uploads.partials.expire(OVER_S) == [info.upload_id]
+    assert await house.backend.list("incoming/") == []
 
 
 @pytest.mark.gen_test
