@@ -73,11 +73,14 @@ class Status:
         What comes next; all before is durable.
     expires : float
         When it goes if nothing comes, by the store's clock [s since 1970].
+    kept : bool
+        Not yet taken by a sweep, which promotes it or not.
     """
 
     info: Info
     offset: int
     expires: float
+    kept: bool = True
 
 
 class Partials:
@@ -141,7 +144,8 @@ class Partials:
         info = await self.get(upload_id)
         expires = max((entry.modified for entry in entries), default=await self._backend.now()) + ttl_s
         if info.done:
-            return Status(info, info.length, expires)
+            received = await self._backend.stat(storage.received_key(upload_id))
+            return Status(info, info.length, expires, bool(_bytes_of(upload_id, entries) or received))
         if stored is None:
             raise UploadGone("the upload is lost: begin a new one")
         return Status(info, min(stored, info.length - 1), expires)

@@ -88,8 +88,13 @@ def test_a_model_comes_with_its_registration_and_its_bytes_in_one_request(
 def test_what_is_no_model_is_said_to_be_rejected(tus: Tus) -> None:
     """All bytes came, and they are the right ones; the state says that they are no model."""
     data = noise()
-    answer = tus.patch(tus.create(data), 0, data)
+    path = tus.create(data)
+    answer = tus.patch(path, 0, data)
     assert (answer.status_code, answer.headers["X-Model-State"]) == (204, "rejected")
+    # Until it is registered anew: then it may come again, from its first byte.
+    assert tus.request("HEAD", path).headers["X-Model-State"] == "rejected"
+    assert tus.live.post_signed("/registermodelhash", {"hash": hashlib.sha256(data).hexdigest()}).is_success
+    assert tus.request("HEAD", path).status_code == 410
 
 
 def test_a_wrong_digest_keeps_nothing(tus: Tus) -> None:

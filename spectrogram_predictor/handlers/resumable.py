@@ -26,6 +26,7 @@ from spectrogram_predictor.errors import (
     TooLarge,
     UnsupportedMedia,
     UnsupportedVersion,
+    UploadGone,
 )
 from spectrogram_predictor.handlers.base import BaseHandler, Services
 from spectrogram_predictor.handlers.models import parse
@@ -249,8 +250,17 @@ class PartialHandler(TusHandler):
         await self.open_body(self.path_args[0], _number(self.request.headers, "Upload-Offset"))
 
     async def head(self, upload_id: str) -> None:
-        """Say how far it is."""
+        """Say how far it is.
+
+        Raises
+        ------
+        UploadGone
+            There is none; or it was whole and rejected, and its model is registered anew: it has to be sent again.
+        """
         status = await self._partials.status(upload_id, self.services.settings.promotion.incoming_ttl_s)
+        state = await self.services.registry.state(status.info.sha256)
+        if not status.kept and state and state.state == "registered":
+            raise UploadGone("what was sent was rejected, and the model is registered anew: begin a new upload")
         self.set_header("Upload-Offset", status.offset)
         self.set_header("Upload-Length", status.info.length)
         if status.info.metadata:
