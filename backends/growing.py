@@ -218,7 +218,8 @@ class _Claim:
 def _locked(path: Path) -> BinaryIO | None:
     """Open a file and lock it, if nobody else has; None if it is gone, or another by now."""
     try:
-        file = path.open("ab", buffering=0)
+        # Not "ab", which would make another one of a file that was finished just now.
+        file = open(os.open(path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)  # noqa: SIM115
     except FileNotFoundError:
         return None
     try:

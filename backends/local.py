@@ -158,7 +158,8 @@ class LocalBackend(Backend):
         def begin() -> None:
             path = self.path(incoming_key(upload_id))
             self.make_folder(path.parent)
-            path.open("xb").close()
+            # It may be asked for twice, if an answer got lost.
+            path.open("ab").close()
             _sync_folder(path.parent)
 
         await self.run(begin)

@@ -33,6 +33,7 @@ _AUDIENCE = "spectrogram-predictor"
 _TOKEN_SALT = b"spectrogram-predictor.request"
 _TOKEN_LIFETIME_S = 300
 _POLL_S = 1.0
+_AWAY_S = 15.0
 
 
 class Client:
@@ -151,7 +152,8 @@ class Client:
         """
         path = Path(model)
         sha256 = digest(path)
-        self._send(path, sha256, progress, there=self._has(sha256))
+        there = self._patience_at_first().insist(lambda: self._has(sha256))
+        self._send(path, sha256, progress, there=there)
 
     def sweep(self) -> list[str]:
         """Let the server sweep now; return the digests that it promoted in this sweep."""
@@ -267,7 +269,7 @@ class Client:
     def _publish(
         self, path: Path, terms: dict[str, Any], progress: Progress | bool, timeout_s: float
     ) -> dict[str, Any]:
-        sha256 = self.register(path, **terms)
+        sha256 = self._patience_at_first().insist(lambda: self.register(path, **terms))
         # The server is there: from here on it is waited for.
         insist = Patience(self._patience_s).insist
         state = insist(lambda: self.model(sha256))
@@ -285,6 +287,10 @@ class Client:
         if state["state"] == "rejected":
             raise Refused(415, "rejected", state["reason"])
         return state
+
+    def _patience_at_first(self) -> Patience:
+        """Wait for a server that restarts, and not for long for one that was never there."""
+        return Patience(min(self._patience_s, _AWAY_S))
 
     def _has(self, sha256: str) -> bool:
         try:

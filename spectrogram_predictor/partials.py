@@ -12,12 +12,13 @@ import logging
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from spectrogram_predictor import storage
 from spectrogram_predictor.errors import DigestMismatch, OffsetMismatch, Superseded, TooLarge, UploadGone
 from spectrogram_predictor.prefix import PrefixDigest
+from spectrogram_predictor.progress import Info, Status
 from spectrogram_predictor.storage import Backend, Entry, Partial
 
 logger = logging.getLogger(__name__)
@@ -30,57 +31,6 @@ HANDOVER_S = 2.0
 
 _MAX_DIGESTS = 256
 _ID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class Info:
-    """What an upload was begun for.
-
-    Parameters
-    ----------
-    upload_id : str
-        Cannot be guessed: who knows it may send.
-    length : int > 0
-        Bytes in all.
-    sha256 : str
-        What they must hash to.
-    metadata : str
-        As the client sent it.
-    done : bool
-        All bytes are here, and they are the right ones.
-    """
-
-    upload_id: str
-    length: int
-    sha256: str
-    metadata: str = ""
-    done: bool = False
-
-    def to_json(self) -> bytes:
-        """Return the stored form."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far an upload is.
-
-    Parameters
-    ----------
-    info : Info
-        What it was begun for.
-    offset : int
-        What comes next; all before is durable.
-    expires : float
-        When it goes if nothing comes, by the store's clock [s since 1970].
-    kept : bool
-        Not yet taken by a sweep, which promotes it or not.
-    """
-
-    info: Info
-    offset: int
-    expires: float
-    kept: bool = True
 
 
 class Partials:
@@ -104,9 +54,12 @@ class Partials:
         self._active: dict[str, Append] = {}
         self._prefixes: dict[str, PrefixDigest] = {}
 
-    async def create(self, length: int, sha256: str, metadata: str = "") -> Info:
-        """Begin an upload."""
-        info = Info(uuid.uuid4().hex, length, sha256, metadata)
+    async def create(self, length: int, sha256: str, metadata: str = "", upload_id: str = "") -> Info:
+        """Begin an upload; return the one with this id, if it is there."""
+        if upload_id:
+            with contextlib.suppress(UploadGone):
+                return await self.get(upload_id)
+        info = Info(upload_id or uuid.uuid4().hex, length, sha256, metadata)
         await self._backend.begin(info.upload_id)
         await self._backend.put(storage.info_key(info.upload_id), info.to_json())
         logger.info("began upload %s of %s (%d bytes)", info.upload_id, sha256, length)
@@ -144,8 +97,8 @@ class Partials:
         info = await self.get(upload_id)
         expires = max((entry.modified for entry in entries), default=await self._backend.now()) + ttl_s
         if info.done:
-            received = await self._backend.stat(storage.received_key(upload_id))
-            return Status(info, info.length, expires, bool(_bytes_of(upload_id, entries) or received))
+            kept = stored == info.length or await self._backend.stat(storage.received_key(upload_id)) is not None
+            return Status(info, info.length, expires, kept)
         if stored is None:
             raise UploadGone("the upload is lost: begin a new one")
         return Status(info, min(stored, info.length - 1), expires)

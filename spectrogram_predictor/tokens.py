@@ -5,6 +5,7 @@ the client's clock) and a ``nonce`` of the client's, which makes it good for one
 nonce and not the token's bytes: the same signature can be written in several ways.
 """
 
+import hmac
 import re
 import time
 import uuid
@@ -56,8 +57,10 @@ class Tokens:
             {**claims, "exp": int(time.time()) + LIFETIME_S, "nonce": uuid.uuid4().hex}
         )
 
-    def check(self, token: str, method: str, path: str) -> str:
+    def check(self, token: str, method: str, path: str, *, again: bool = False) -> str:
         """Accept a token for this request, which this server has not seen before; return its nonce.
+
+        With `again` it may have seen it: that is for who claims the nonce to decide.
 
         Raises
         ------
@@ -80,23 +83,27 @@ class Tokens:
             raise BadSignature(
                 f"the token is good for too long: {LIFETIME_S} s is the most by this server's clock"
             )
-        self._remember(nonce, expires, now)
+        if not again:
+            self._remember(nonce, expires, now)
         return nonce
 
-    async def claim(self, nonce: str) -> None:
-        """Accept a nonce that no server has seen before.
+    async def claim(self, nonce: str, request: str) -> None:
+        """Accept a nonce that no server has seen before, or with this very request only.
+
+        A client whose answer got lost sends it again, and has to get the same answer.
 
         Raises
         ------
         BadSignature
             Its token has been used.
         """
-        key, ours = storage.nonce_key(nonce), uuid.uuid4().bytes
-        if await self._backend.put(key, ours, exclusive=True):
-            return
-        # The answer to the first try may have got lost: what is there already is then our own.
-        if await self._backend.read(key) != ours:
+        key, ours = storage.nonce_key(nonce), sha256(request.encode()).digest()
+        if not await self._backend.put(key, ours, exclusive=True) and await self._backend.read(key) != ours:
             raise _used()
+
+    def name(self, nonce: str) -> str:
+        """Return 128 bits in hexadecimal that only who has SIGNING_TOKEN can make of a nonce."""
+        return hmac.digest(self._keys.current.encode(), _SALT + nonce.encode(), "sha256").hex()[:32]
 
     def _claims(self, token: str) -> dict[str, Any]:
         try:

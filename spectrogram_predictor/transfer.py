@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -142,7 +143,7 @@ class Notes:
         """Return the URL of the upload of a file, if one was begun."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             url = json.loads(self._path(sha256).read_bytes())["url"]
-            return url if isinstance(url, str) and url.startswith(f"{self._server}/") else None
+            return url if re.fullmatch(rf"{re.escape(self._server)}/uploads/[0-9a-f]{{32}}", url) else None
         return None
 
     def set(self, sha256: str, url: str) -> None:
@@ -202,7 +203,7 @@ class Transfer:
             There was no progress for too long; another call, or another run, goes on.
         """
         size = path.stat().st_size
-        url, offset = self._notes.get(sha256), 0
+        url, offset, state = self._notes.get(sha256), 0, ""
         ask = url is not None
         while url is None or offset < size:
             try:
@@ -210,13 +211,19 @@ class Transfer:
                     url = self._begin(path.name, size, sha256)
                     self._notes.set(sha256, url)
                 elif ask:
-                    reached = int(self._request("HEAD", url).headers["Upload-Offset"])
+                    told = self._request("HEAD", url).headers
+                    state, reached = told.get("X-Model-State", ""), int(told["Upload-Offset"])
+                    if state == "rejected" or int(told.get("Upload-Length", size)) != size:
+                        # It did not help, or is of another file.
+                        url, offset, ask = None, 0, False
+                        continue
                     if reached > offset:
                         self._patience.renew()
                     offset, ask = reached, False
                 else:
                     ask = True
-                    offset = self._append(url, path, offset, progress)
+                    told = self._append(url, path, offset, progress)
+                    state, offset = told.get("X-Model-State", ""), int(told["Upload-Offset"])
             except Refused as error:
                 if ask and error.status in (404, 410):
                     # It has expired, or was lost.
@@ -228,7 +235,9 @@ class Transfer:
                 self._patience.pause(NoAnswer(f"the server does not know where the upload is: {error}"))
             except NoAnswer as error:
                 self._patience.pause(error)
-        self._notes.drop(sha256)
+        if state == "promoted":
+            # Until then, another run need not send it again.
+            self._notes.drop(sha256)
         if progress:
             progress(size, size)
 
@@ -239,16 +248,15 @@ class Transfer:
         location = self._request("POST", f"{self._server}/uploads", headers=headers).headers["Location"]
         return urljoin(f"{self._server}/", location)
 
-    def _append(self, url: str, path: Path, offset: int, progress: Progress | None) -> int:
-        """Send all from an offset on, in one request; return the offset that was acknowledged."""
+    def _append(self, url: str, path: Path, offset: int, progress: Progress | None) -> httpx.Headers:
+        """Send all from an offset on, in one request; return the answer's headers."""
         size = path.stat().st_size
         headers = {
             "Content-Type": "application/offset+octet-stream",
             "Content-Length": str(size - offset),
             "Upload-Offset": str(offset),
         }
-        answer = self._request("PATCH", url, headers=headers, content=_read(path, offset, size, progress))
-        return int(answer.headers["Upload-Offset"])
+        return self._request("PATCH", url, headers=headers, content=_read(path, offset, size, progress)).headers
 
     def _request(
         self, method: str, url: str, headers: dict[str, str] | None = None, content: Any = None

@@ -77,7 +77,7 @@ ORDER = [
     {"registration"},
     {"storage", "worker_process"},
     {"pool"},
-    {"pieces", "prefix"},
+    {"pieces", "prefix", "progress"},
     {"partials"},
     {"registry", "uploads", "scrub", "tokens"},
     {"collection"},

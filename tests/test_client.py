@@ -5,8 +5,11 @@ import dataclasses
 import math
 import os
 import pty
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import pytest
 from spectrogram_predictor import Recipe
 from spectrogram_predictor.client import Client, Golden, Refused
 from spectrogram_predictor.recipe.kinds import Mel, Picture, Standard
-from tests.conftest import b64, build_model, csv_row, sha256
+from tests.conftest import b64, build_model, csv_row, padded, sha256
 from tests.live import Live
 
 LABELS = ["a", "b", "c"]
@@ -136,6 +139,31 @@ def published(live: Live, certs: Path, model: Path, progress: str, terminal: boo
     os.close(ours)
     assert process.returncode == 0
     return shown.decode()
+
+
+def test_a_server_that_restarts_at_the_beginning_is_waited_for(
+    make_live: Callable[..., Live], two_input_model: Path, tmp_path: Path
+) -> None:
+    """By what sends a model; one that was never there is not waited for as long as that."""
+    ports = [free_port(), free_port()]
+    live = make_live(server__api_port=ports[0], server__upload_port=ports[1])
+    for work in ("publish", "upload"):
+        model = padded(two_input_model, tmp_path / f"{work}.h5", len(work))
+        live.post_signed("/registermodelhash", {"hash": sha256(model)})
+        live.kill()
+        starting = threading.Timer(1.0, live.start)
+        starting.start()
+        with live.client() as client:
+            getattr(client, work)(model, progress=False)
+        starting.join()
+        with live.client() as client:
+            assert client.model(sha256(model))["state"] == "promoted"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
 
 
 def test_an_upload_is_shown_where_a_person_looks(live: Live, certs: Path, tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ LONG = bool(os.environ.get("LONG_UPLOADS"))
 SIZE = 1024 * MIB if LONG else 24 * MIB
 CUTS = 50 if LONG else 8
 KILLS = 10 if LONG else 3
-PART = 8 * MIB if LONG else MIB
+PART = MIB
+"""There are none in a folder: what is on its way when a link is cut."""
+
 S3_PART = 8 * MIB
 TIMEOUT_S = 900 if LONG else 120
 FOLDER = Path(__file__).parent / "clients"

@@ -149,6 +149,17 @@ async def test_what_does_not_fit_is_refused(make_backend: object) -> None:
 
 
 @pytest.mark.gen_test
+async def test_what_is_begun_twice_is_begun_once(make_backend: object) -> None:
+    """Under a name of the caller's; also if a server died between the two steps of it."""
+    house = await server(make_backend)
+    await house.backend.begin("a" * 32)
+    first = await house.uploads.partials.create(len(DATA), sha256(DATA), upload_id="a" * 32)
+    await send(house, first.upload_id, 0, 100)
+    assert await house.uploads.partials.create(len(DATA), sha256(DATA), upload_id="a" * 32) == first
+    assert (await house.uploads.partials.status(first.upload_id, LONG_S)).offset == 100
+
+
+@pytest.mark.gen_test
 async def test_what_was_never_begun_leaves_nothing(make_backend: object, tmp_path: Path) -> None:
     """Whoever makes an id up does not even leave a claim."""
     house = await server(make_backend)

@@ -85,6 +85,36 @@ def test_a_model_comes_with_its_registration_and_its_bytes_in_one_request(
         assert client.model(sha256(data))["labels"] == list("abcdefghij")
 
 
+def test_a_creation_that_is_sent_again_is_the_same(tus: Tus) -> None:
+    """Its answer may have got lost, and the client cannot sign another; for anything else the token is used."""
+    data = noise(1000)
+    tus.live.post_signed("/registermodelhash", {"hash": hashlib.sha256(data).hexdigest()})
+    once = {"Authorization": bearer(tus.live.token, "POST", "/uploads")}
+    path = tus.post(data, **once).headers["Location"]
+    assert tus.patch(path, 0, data[:400]).status_code == 204
+    again = tus.post(data, **once)
+    assert (again.status_code, again.headers["Location"]) == (201, path)
+    assert tus.offset(path) == 400
+    assert tus.post(data, **once, Upload_Length="999").status_code == 403
+    assert tus.post(data, **once, Upload_Metadata=metadata(sha256="0" * 64)).status_code == 403
+    assert tus.request("DELETE", path).status_code == 204
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "DELETE"])
+def test_what_needs_no_body_takes_none(tus: Tus, method: str) -> None:
+    """Only what is sent for an upload may be large."""
+    path = tus.create(noise(1000))
+    assert tus.request(method, path, iter([noise(2**18)])).status_code == 413
+    assert tus.offset(path) == 0
+
+
+def test_only_what_a_client_may_be_unable_to_send_is_overridden(tus: Tus) -> None:
+    """HEAD it can; and an answer without a body to a POST would break the connection."""
+    answer = tus.request("POST", f"/uploads/{'0' * 32}", X_HTTP_Method_Override="HEAD")
+    assert answer.status_code == 405
+    assert answer.json()["code"] == "method_not_allowed"
+
+
 def test_what_is_no_model_is_said_to_be_rejected(tus: Tus) -> None:
     """All bytes came, and they are the right ones; the state says that they are no model."""
     data = noise()

@@ -1,5 +1,6 @@
 """A request token is good for one request, whoever is asked."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -122,20 +123,30 @@ def test_a_token_is_good_once(make: Callable[..., Tokens]) -> None:
 
 
 def test_what_changes_something_is_claimed_at_every_server(make: Callable[..., Tokens], io_loop: IOLoop) -> None:
-    """A token that one server has taken is no good at another on the same storage."""
+    """A token that one server has taken is no good at another on the same storage, but for the same request."""
     one, other = make(), make()
-    nonce = one.check(signed(), *GET)
-    io_loop.run_sync(lambda: one.claim(nonce))
-    assert other.check(signed(), *GET) == nonce
-    with pytest.raises(BadSignature, match="used"):
-        io_loop.run_sync(lambda: other.claim(nonce))
+    nonce = one.check(signed(), *GET, again=True)
+    io_loop.run_sync(lambda: one.claim(nonce, "request"))
+    for server in (one, other):
+        assert server.check(signed(), *GET, again=True) == nonce
+        io_loop.run_sync(lambda server=server: server.claim(nonce, "request"))
+        with pytest.raises(BadSignature, match="used"):
+            io_loop.run_sync(lambda server=server: server.claim(nonce, "another"))
+
+
+def test_a_name_tells_nothing_to_who_has_no_secret(backend: LocalBackend) -> None:
+    """Servers that share it call the same nonce the same."""
+    one, other, stranger = (Tokens(Keys(secret), backend) for secret in ("secret", "secret", "another"))
+    assert one.name("n" * 16) == other.name("n" * 16) != stranger.name("n" * 16)
+    assert one.name("n" * 16) != one.name("m" * 16)
+    assert re.fullmatch("[0-9a-f]{32}", one.name("n" * 16))
 
 
 def test_nonces_go_when_no_clock_takes_their_tokens_any_more(
     make: Callable[..., Tokens], backend: LocalBackend, io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not before: until then a replay would be taken."""
-    io_loop.run_sync(lambda: make().claim("n" * 16))
+    io_loop.run_sync(lambda: make().claim("n" * 16, "request"))
     began = io_loop.run_sync(backend.now)
     for age_s, left in ((LIFETIME_S + 2 * SKEW_S - 5, 1), (LIFETIME_S + 2 * SKEW_S + 5, 0)):
 

@@ -133,6 +133,11 @@ class BaseHandler(RequestHandler):
         """The largest body that is accepted."""
         return NO_BODY_BYTES
 
+    @property
+    def essence(self) -> str:
+        """What two requests must have in common to be the same one, sent again."""
+        return f"{self.request.method} {self.request.path}"
+
     async def prepare(self) -> None:
         """Decide from the headers, before the body."""
         length = self.request.headers.get("Content-Length", "0")
@@ -180,9 +185,11 @@ class BaseHandler(RequestHandler):
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise NotSigned("this needs Authorization: Bearer <token>, made from SIGNING_TOKEN")
-        nonce = self.services.tokens.check(token.strip(), self.request.method or "", self.request.path)
-        if self.operation.once:
-            await self.services.tokens.claim(nonce)
+        once = self.operation.once
+        method = self.request.method or ""
+        self.nonce = self.services.tokens.check(token.strip(), method, self.request.path, again=once)
+        if once:
+            await self.services.tokens.claim(self.nonce, self.essence)
 
     async def begin(self) -> None:
         """Decide more from the headers; for handlers to override."""
@@ -228,7 +235,9 @@ class BaseHandler(RequestHandler):
         return body
 
     def refuse(self, error: SpectrogramPredictorError) -> None:
-        """Answer with an error: at once, or after the little that is still to come of the body."""
+        """Answer with an error: at once, or after the little that is still to come; only the first counts."""
+        if self.failure:
+            return
         self.failure = error
         self._let_go()
         self._refused_at, self._refused_s = self.size, asyncio.get_running_loop().time()

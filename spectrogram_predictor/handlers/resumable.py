@@ -20,6 +20,7 @@ from tornado.web import RequestHandler
 from spectrogram_predictor.errors import (
     BadRequest,
     ChecksumMismatch,
+    InsufficientStorage,
     NotRegistered,
     SpectrogramPredictorError,
     Superseded,
@@ -31,7 +32,8 @@ from spectrogram_predictor.errors import (
 from spectrogram_predictor.handlers.base import BaseHandler, Services
 from spectrogram_predictor.handlers.models import parse
 from spectrogram_predictor.handlers.policy import Route
-from spectrogram_predictor.partials import Append, Info
+from spectrogram_predictor.partials import Append
+from spectrogram_predictor.progress import Info
 from spectrogram_predictor.registration import parse_sha256
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ PROMOTION_PATIENCE_S = 60.0
 """How long the request with the last byte waits for the model to be promoted."""
 
 _CHUNK = 2**20
+_OVERRIDES = ("PATCH", "DELETE")
 _IN_MEMORY = 8 * 2**20
 
 
@@ -59,7 +62,7 @@ class TusHandler(BaseHandler):
         """Take what the handler works with."""
         # For clients that can send nothing but GET and POST.
         method = self.request.headers.get("X-HTTP-Method-Override", "")
-        self.request.method = method if method in route.operations else self.request.method
+        self.request.method = method if method in _OVERRIDES else self.request.method
         super().initialize(services, route)
         self._partials = services.uploads.partials
         self._append: Append | None = None
@@ -76,7 +79,8 @@ class TusHandler(BaseHandler):
     @property
     def max_bytes(self) -> int:
         """The largest body that is accepted."""
-        return self.services.uploads.settings.max_bytes
+        sends = self.request.method in ("POST", "PATCH")
+        return self.services.uploads.settings.max_bytes if sends else super().max_bytes
 
     async def begin(self) -> None:
         """Check the version.
@@ -118,6 +122,9 @@ class TusHandler(BaseHandler):
                 await self._append.write(chunk)
         except SpectrogramPredictorError as error:
             self.refuse(error)
+        except OSError as error:
+            logger.warning("a chunk with a checksum cannot be kept until it is checked: %s", error)
+            self.refuse(InsufficientStorage("there is no room to check the chunk: send smaller ones"))
         except Exception:
             logger.exception("an upload failed")
             self.refuse(SpectrogramPredictorError("internal error"))
@@ -184,7 +191,16 @@ class TusHandler(BaseHandler):
 
 
 class CreationHandler(TusHandler):
-    """POST /uploads, with a token: begin an upload, perhaps with its first bytes."""
+    """POST /uploads, with a token: begin an upload, perhaps with its first bytes.
+
+    The same request again, with the same token, is answered with the same upload.
+    """
+
+    @property
+    def essence(self) -> str:
+        """With what is said of the upload."""
+        headers = self.request.headers
+        return f"{super().essence} {headers.get('Upload-Length')} {headers.get('Upload-Metadata')}"
 
     async def begin(self) -> None:
         """Decide whether it may come."""
@@ -199,7 +215,8 @@ class CreationHandler(TusHandler):
         metadata = self.request.headers.get("Upload-Metadata", "")
         sha256 = await self._registered(_parse_metadata(metadata))
         await self.services.uploads.check_room(length, registered=True)
-        self._info = await self._partials.create(length, sha256, metadata)
+        name = self.services.tokens.name(self.nonce)
+        self._info = await self._partials.create(length, sha256, metadata, upload_id=name)
         if self.request.headers.get("Content-Type") == MEDIA_TYPE:
             await self.open_body(self._info.upload_id, 0)
 
@@ -330,7 +347,7 @@ class _Checksum:
 
 def _say_options(handler: TusHandler) -> None:
     handler.set_header("Tus-Extension", EXTENSIONS)
-    handler.set_header("Tus-Max-Size", handler.max_bytes)
+    handler.set_header("Tus-Max-Size", handler.services.uploads.settings.max_bytes)
     handler.set_header("Tus-Checksum-Algorithm", ",".join(CHECKSUMS))
     handler.set_status(204)
     handler.finish()

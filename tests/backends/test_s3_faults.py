@@ -257,14 +257,14 @@ async def test_a_store_that_does_not_create_exclusively_is_said_to(
 
 @pytest.mark.gen_test
 async def test_a_lost_answer_does_not_use_up_a_token(backend: S3Backend, between: Proxy) -> None:
-    """Whoever claimed it first has it, also if the store had to be asked twice; nobody has it after that."""
+    """Whoever claimed it first has it, also if the store had to be asked twice; nobody else has it after that."""
     nonce = "n" * 32
     between.fail("put", "lost")
-    await Tokens(Keys("a token"), backend).claim(nonce)
+    await Tokens(Keys("a token"), backend).claim(nonce, "request")
     for kind in ("", "lost"):
         between.fail("put", kind)
         with pytest.raises(BadSignature, match="used"):
-            await Tokens(Keys("a token"), backend).claim(nonce)
+            await Tokens(Keys("a token"), backend).claim(nonce, "another")
 
 
 @pytest.mark.gen_test
