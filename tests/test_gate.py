@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spectrogram_predictor.errors import UnsupportedMedia
-from spectrogram_predictor.worker import architecture, catalog, gate, models
+from spectrogram_predictor.worker import architecture, catalog, gate, heaps, models
 from tests.zoo import making
 from tests.zoo.making import ENDINGS, Dialect, with_config, with_hdf5
 
@@ -150,6 +150,26 @@ def test_chunks_that_reach_over_the_edge_get_through(tmp_path: Path, how: dict[s
         file.create_dataset(names[0], data=kernel, chunks=(3, 2), **how)
 
     checked(tmp_path, with_hdf5("h5", change), "h5")
+
+
+def test_weights_that_look_like_a_heap_get_through(tmp_path: Path) -> None:
+    """One of so many numbers does; a heap has a checksum besides."""
+
+    def change(file: h5py.File) -> None:
+        names: list[str] = []
+        file.visit(lambda name: names.append(name) if name.endswith("/kernel") else None)
+        kernel = file[names[0]][()]
+        kernel.view(np.uint8).reshape(-1)[:9] = list(b"FRHP\x00\x07\x00\x20\x00")
+        file[names[0]][...] = kernel
+
+    data = with_hdf5("h5", change)
+    assert b"FRHP\x00\x07\x00\x20\x00" in data
+    checked(tmp_path, data, "h5")
+
+
+def test_a_checksum_is_hdf5_s() -> None:
+    """As the author of the hash gives it."""
+    assert heaps._lookup3(b"Four score and seven years ago") == 0x17770551
 
 
 def test_a_lambda_is_all_that_is_allowed(tmp_path: Path) -> None:
