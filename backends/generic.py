@@ -20,6 +20,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 from fsspec.spec import AbstractFileSystem
 
+from backends.local import raise_unless_gone
 from spectrogram_predictor.cache import Cache
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
 from spectrogram_predictor.storage import INCOMING, NOT_EXCLUSIVE, TEMP, Backend, Entry, Writer, partials
@@ -97,7 +98,7 @@ class GenericBackend(Backend):
     async def list(self, prefix: str) -> list[Entry]:
         def find() -> list[Entry]:
             with contextlib.suppress(FileNotFoundError):
-                found = self._fs.find(self._path(prefix.rstrip("/")), detail=True)
+                found = self._fs.find(self._path(prefix.rstrip("/")), detail=True, on_error=raise_unless_gone)
                 return sorted((self._entry(info) for info in found.values()), key=lambda entry: entry.key)
             return []
 

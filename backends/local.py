@@ -107,7 +107,7 @@ class LocalBackend(Backend):
     async def list(self, prefix: str) -> list[Entry]:
         def find() -> list[Entry]:
             self._check_root()
-            found = self._fs.find(str(self.path(prefix)), detail=True)
+            found = self._fs.find(str(self.path(prefix)), detail=True, on_error=raise_unless_gone)
             entries = (self._entry(Path(path)) for path in found)
             return sorted((entry for entry in entries if entry), key=lambda entry: entry.key)
 
@@ -344,6 +344,12 @@ class _LocalWriter(Writer):
             self._backend.remove_empty_folders(self._path.parent)
 
         await self._backend.run(cancel)
+
+
+def raise_unless_gone(error: OSError) -> None:
+    """Tell of a folder that cannot be listed: fsspec would take it for an empty one."""
+    if not isinstance(error, _GONE):
+        raise error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 _STALE_S = 3600.0
 _IN_USE_S = 300.0
 _LOOK_AGAIN_S = 0.05
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Cache:
@@ -56,6 +57,9 @@ class Cache:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 file.write(b"probe")
         except OSError as error:
+            if error.errno in _FULL:
+                # What is in it can go, or is all that is needed.
+                return
             raise ConfigError(f"storage.options.cache: cannot keep models in {self._folder}: {error}") from error
 
     def distrust(self, sha256: str) -> None:
@@ -111,7 +115,7 @@ class Cache:
         try:
             await self._fetch(sha256, content())
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in _FULL:
                 raise
             # The disk has less room than the cache may take.
             await asyncio.to_thread(self._evict, 0)
@@ -156,10 +160,10 @@ class Cache:
         return os.open(self._folder / f"lock-{sha256[:2]}", os.O_RDWR | os.O_CREAT, 0o600)
 
     def _touch(self, sha256: str) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(self._folder / sha256)
-            return True
-        return False
+        path = self._folder / sha256
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return path.exists()
 
     def _verify(self, sha256: str) -> bool:
         """Tell whether there is a copy, and it is sound; one that is not is removed."""

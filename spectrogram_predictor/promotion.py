@@ -118,7 +118,10 @@ class Promoter:
         async with self._registering:
             if await self._earlier(request) != earlier:
                 return False
-            await self._registry.register(registration)
+            if key is None and registration != earlier and await self._registry.find_model(request.sha256):
+                return False
+            if not await self._registry.register(registration):
+                return False
             if inspected:
                 await self._registry.note(registration, inspected)
         return True
@@ -274,9 +277,7 @@ class Promoter:
         except ModelNotFound:
             return None
         except _REFUSALS as error:
-            # Another server may have promoted it under our hands: that is no fault of the file.
-            if await self._backend.stat(key):
-                await self._reject(key, digest, error.message)
+            await self._refuse(key, registration, error.message)
             return None
         except Damaged:
             # It, or one of its goldens, which can be mended.
@@ -290,21 +291,36 @@ class Promoter:
             self._trials[digest] = self._trials.get(digest, 0) + 1
             if self._trials[digest] < MAX_TRIAL_LOADS:
                 raise
-            await self._reject(key, digest, f"trying it failed {MAX_TRIAL_LOADS} times: {error.message}")
+            await self._refuse(key, registration, f"trying it failed {MAX_TRIAL_LOADS} times: {error.message}")
             return None
-        if await self._registry.get(digest) != registration:
-            logger.info("%s was registered anew while it was tried: the next sweep tries it again", digest)
-            return None
-        await self._registry.note(registration, inspected)
-        destination = storage.model_key(digest, format_)
-        if not await self._backend.move(key, destination) and not await self._backend.stat(destination):
-            return None
+        # A registration that comes now finds a model to try, or is the one that the next sweep goes by.
+        async with self._registering:
+            if not await self._holds(registration):
+                return None
+            await self._registry.note(registration, inspected)
+            destination = storage.model_key(digest, format_)
+            if not await self._backend.move(key, destination) and not await self._backend.stat(destination):
+                return None
         self._uploads.digests.pop(key, None)
         self._trials.pop(digest, None)
         logger.info("promoted %s (%s)", digest, format_)
         if self._announce:
             self._announce(digest)
         return digest
+
+    async def _holds(self, registration: Registration) -> bool:
+        """Tell whether it is still the one under which a file has been tried."""
+        if await self._registry.get(registration.sha256) == registration:
+            return True
+        logger.info(
+            "%s was registered anew while it was tried: the next sweep tries it again", registration.sha256
+        )
+        return False
+
+    async def _refuse(self, key: str, registration: Registration, reason: str) -> None:
+        """Reject what was tried, unless another server has promoted it meanwhile, or it is registered anew."""
+        if await self._backend.stat(key) and await self._holds(registration):
+            await self._reject(key, registration.sha256, reason)
 
     async def _earlier(self, request: Request) -> Registration | None:
         try:

@@ -4,6 +4,7 @@ A registration is one object; it survives restarts and is shared by every server
 never touches a model's bytes.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from spectrogram_predictor.registration import SHA256, Registration, Terms, dump
 from spectrogram_predictor.storage import Backend
 
 logger = logging.getLogger(__name__)
+
+_SETTLE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,10 @@ class Registry:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    async def register(self, registration: Registration) -> None:
+    async def register(self, registration: Registration) -> bool:
         """Keep a registration; the same one again changes nothing, another one for the digest replaces it.
+
+        False if another server has replaced it at the same moment: it is to be made again, of what is there now.
 
         What its goldens name is kept before, see `keep`. An earlier rejection of the digest is forgotten: the file
         may be sent again.
@@ -81,7 +86,12 @@ class Registry:
         data = registration.to_json()
         if not await self._backend.put(key, data, exclusive=True) and await self._backend.read(key) != data:
             await self._backend.put(key, data)
+            # Whoever read what was there before has written by then, and finds this one or is found here.
+            await asyncio.sleep(_SETTLE_S)
+            if await self._backend.read(key) != data:
+                return False
         await self._backend.delete(storage.rejected_key(registration.sha256))
+        return True
 
     async def keep(self, objects: Mapping[str, bytes]) -> None:
         """Keep what goldens name, by SHA-256; until a registration names it, it is on its way out."""

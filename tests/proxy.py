@@ -124,6 +124,8 @@ def _handler(state: Proxy, netloc: str, slow_s: float) -> type[BaseHTTPRequestHa
             status, headers, content = self.forward(body)
             if kind == "lost":
                 return self.reset()
+            if kind == "short":
+                return self.send(status, headers, content, len(content) // 2)
             if kind == "slow":
                 time.sleep(slow_s)
             return self.send(status, headers, content)
@@ -141,13 +143,15 @@ def _handler(state: Proxy, netloc: str, slow_s: float) -> type[BaseHTTPRequestHa
             finally:
                 connection.close()
 
-        def send(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        def send(self, status: int, headers: dict[str, str], content: bytes, most: int | None = None) -> None:
             self.send_response_only(status)
             for name, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(content)
+                self.wfile.write(content[:most])
+            if most is not None:
+                self.close_connection = True
 
         def reset(self) -> None:
             # Closed so, the connection is reset and not ended.

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import aiohttp
 import s3fs
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -155,7 +156,7 @@ class Bucket:
                 while chunk := await body.read(_CHUNK):
                     received += len(chunk)
                     yield chunk
-        except (OSError, BotoCoreError, TimeoutError) as error:
+        except (OSError, BotoCoreError, TimeoutError, aiohttp.ClientError) as error:
             raise StorageUnavailable("the storage stopped in the middle of an object") from error
         if received != answer["ContentLength"]:
             raise StorageUnavailable("the storage stopped in the middle of an object")

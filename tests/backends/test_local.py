@@ -169,3 +169,19 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting is not allowed here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.gen_test
+async def test_a_folder_that_cannot_be_listed_is_not_empty(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever took it for that would remove what it names; one that is gone is."""
+    await backend.put("registered/a.json", b"")
+    assert await backend.list("nothing/") == []
+
+    def scandir(path: str) -> None:
+        raise PermissionError(errno.EACCES, "not allowed", path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    with pytest.raises(StorageUnavailable):
+        await backend.list("registered/")

@@ -288,6 +288,19 @@ async def test_what_is_damaged_on_its_way_does_not_replace_what_is_sound(
 
 
 @pytest.mark.gen_test
+async def test_an_object_that_ends_early_is_an_error_of_the_storage(backend: S3Backend, between: Proxy) -> None:
+    """However orderly its connection is closed."""
+    await backend.put("temp/a", DATA)
+    between.fail("get", "short", times=100)
+    with pytest.raises(StorageUnavailable):
+        await backend.read("temp/a")
+    with pytest.raises(StorageUnavailable):
+        [chunk async for chunk in backend.chunks("temp/a")]
+    between.heal()
+    assert await backend.read("temp/a") == DATA
+
+
+@pytest.mark.gen_test
 async def test_copies_that_a_dead_server_began_are_aborted(
     backend: S3Backend, s3_server: S3Server, bucket: str
 ) -> None:
