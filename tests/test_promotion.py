@@ -447,6 +447,63 @@ async def test_two_servers_sweep_one_storage(house: House, tmp_path: Path) -> No
 
 
 @pytest.mark.gen_test
+async def test_a_trial_under_terms_that_were_replaced_refuses_nothing(house: House) -> None:
+    """Registered anew while it is tried: the file stays, and is tried under what holds now."""
+    digest = sha256(HDF5)
+    await house.promoter.register(request(digest, labels=["one", "two"]))
+    await house.receive(HDF5)
+    inspect = house.promoter._inspect
+
+    async def slowly(*args: Any) -> dict[str, Any]:
+        house.promoter._inspect = inspect
+        await house.promoter.register(request(digest, labels=["a", "b", "c"]))
+        return await inspect(*args)
+
+    house.promoter._inspect = slowly
+    assert await house.promoter.sweep() == []
+    assert await house.promoter.sweep() == [digest]
+    state = await house.registry.state(digest)
+    assert state
+    assert (state.state, state.labels) == ("promoted", ("a", "b", "c"))
+
+
+@pytest.mark.gen_test
+async def test_what_is_registered_while_a_model_is_promoted_is_tried(house: House) -> None:
+    """It comes before the promotion, or after it: never unseen."""
+    digest = sha256(HDF5)
+    await house.promoter.register(request(digest))
+    await house.receive(HDF5)
+    move, registering = house.backend.move, list[asyncio.Task[None]]()
+
+    async def meanwhile(source: str, destination: str) -> bool:
+        registering.append(asyncio.create_task(house.promoter.register(request(digest, labels=["one"]))))
+        await asyncio.sleep(0.3)
+        return await move(source, destination)
+
+    house.backend.move = meanwhile  # type: ignore[method-assign]
+    assert await house.promoter.sweep() == [digest]
+    with pytest.raises(Unprocessable, match="1 labels were registered"):
+        await registering[0]
+    assert (await house.registry.held(digest)).labels == ()
+
+
+@pytest.mark.gen_test
+async def test_registrations_at_two_servers_add_up(house: House, tmp_path: Path) -> None:
+    """At the same moment, each of something else."""
+    other = House(tmp_path)
+    for number in range(4):
+        digest = f"{number:064}"
+        await house.promoter.register(request(digest))
+        await asyncio.gather(
+            house.promoter.register(request(digest, labels=["a"])),
+            other.promoter.register(request(digest, allow_custom=True)),
+        )
+        assert await house.registry.get(digest) == Registration(digest, ("a",), allow_custom=True)
+    other.uploads.close()
+    await other.backend.close()
+
+
+@pytest.mark.gen_test
 async def test_registrations_are_idempotent_and_replaced_by_newer(house: House) -> None:
     """The same again changes nothing; other labels do."""
     digest = "a" * 64
