@@ -57,10 +57,11 @@ def einsum_dense(config: Config, shapes: list[Shape]) -> Made:
 
 def embedding(config: Config, shapes: list[Shape]) -> Made:
     rows, columns = int(config["input_dim"]), int(config["output_dim"])
+    extra = adapted(config, rows, columns)
     if "tie_weights" not in config:
-        return Made([(*shapes[0], columns)], rows * columns + adapted(config, rows, columns))
+        return Made([(*shapes[0], columns)], rows * columns + extra)
     # One that can be reversed may have a second matrix, and be called the other way.
-    return Made([(*shapes[0], columns)], 2 * rows * columns, size(shapes[0]) * rows)
+    return Made([(*shapes[0], columns)], 2 * rows * columns + extra, size(shapes[0]) * rows)
 
 
 def pooling(config: Config, shapes: list[Shape]) -> Made:

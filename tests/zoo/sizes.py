@@ -39,6 +39,13 @@ def sizes() -> Iterator[Animal]:
     yield from of_config(
         "a table", weights, lambda dialect, trap: dialect.layer("Embedding", input_dim=10**9, output_dim=10**3)
     )
+    yield from of_config(
+        "a table of low rank",
+        weights,
+        lambda dialect, trap: dialect.layer(
+            "ReversibleEmbedding", input_dim=9, output_dim=9, tie_weights=True, lora_rank=10**8
+        ),
+    )
     yield from of_config("steps", numbers, lambda dialect, trap: dialect.layer("RepeatVector", n=10**12))
     yield from of_config(
         "unrolled steps",
