@@ -6,7 +6,7 @@ Nothing is built: the numbers come from formulas.
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from spectrogram_predictor.worker.convolutions import convolution, depthwise, separable, transposed
+from spectrogram_predictor.worker.convolutions import convolution, depthwise, separable, spread, transposed
 from spectrogram_predictor.worker.shapes import (
     Config,
     Made,
@@ -301,7 +301,8 @@ def convolutional_recurrent(config: Config, shapes: list[Shape]) -> Made:
     windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
     weights = 4 * filters * (size(many(config["kernel_size"], len(sizes))) * (channels + filters) + 2)
     state = together(windows, filters)[1:]
-    return Made(sequence(config, batch, steps, state, 2), weights, 8 * batch * size(state))
+    scratch = 8 * batch * size(state) + spread(config, (batch, *rest))
+    return Made(sequence(config, batch, steps, state, 2), weights, scratch)
 
 
 def sequence(config: Config, batch: int, steps: int, state: Sequence[int], states: int) -> list[Shape]:

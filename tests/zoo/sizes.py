@@ -263,6 +263,7 @@ def _scratch() -> Iterator[Animal]:
         ("DepthwiseConv2D", (16, 16, 1), {"kernel_size": [3, 3], **wide, "padding": "same"}),
         ("DepthwiseConv2D", (16, 16, 1), {"kernel_size": [1, 1], **wide}),
         ("SeparableConv2D", (16, 16, 1), {"filters": 1, "kernel_size": [3, 3], **wide, "padding": "same"}),
+        ("ConvLSTM2D", (1, 16, 16, 1), {"filters": 1, "kernel_size": [3, 3], **wide, "padding": "same"}),
         ("Conv1D", (16, 1), {"filters": 1, "kernel_size": [3], "dilation_rate": [10**8], "padding": "causal"}),
         ("Conv2DTranspose", (300, 300, 1), {"filters": 1, "kernel_size": [50, 50]}),
         ("AdaptiveAveragePooling2D", (10**4, 1, 1), {"output_size": [1, 10**4]}),
