@@ -102,6 +102,7 @@ CASES: list[Case] = [
     ("RandomCrop", PICTURE, {"height": 10, "width": 12}),
     ("RepeatVector", ROW, {"n": 3}),
     ("Reshape", PICTURE, {"target_shape": (-1, 6)}),
+    ("Rescaling", PICTURE, {"scale": [0.1, 0.2, 0.3], "offset": (1.0, 2.0, 3.0)}),
     ("Resizing", PICTURE, {"height": 5, "width": 6}),
     ("ReversibleEmbedding", (9,), {"input_dim": 50, "output_dim": 4, "tie_weights": False}),
     ("STFTSpectrogram", (16_000, 1), {"frame_length": 200, "frame_step": 100}),

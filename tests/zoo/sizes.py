@@ -46,6 +46,11 @@ def sizes() -> Iterator[Animal]:
             "ReversibleEmbedding", input_dim=9, output_dim=9, tie_weights=True, lora_rank=10**8
         ),
     )
+    yield from of_config(
+        "scales for more than it is given",
+        told.format("Rescaling"),
+        lambda dialect, trap: dialect.layer("Rescaling", scale=[[0.1]] * 10**4, offset=0.0),
+    )
     yield from of_config("steps", numbers, lambda dialect, trap: dialect.layer("RepeatVector", n=10**12))
     yield from of_config(
         "unrolled steps",
