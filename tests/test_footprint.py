@@ -327,6 +327,14 @@ def test_what_is_open_has_a_size_too() -> None:
     assert footprint.measure(model).peak == footprint.OPEN * 7
 
 
+@pytest.mark.parametrize("steps", [130, 1300])
+def test_layers_for_each_frame_of_a_window_get_through(steps: int) -> None:
+    """As many as there are in a small network, for each of as many frames as in half a minute."""
+    inner = model_of(*[("Dense", {"units": 4})] * 10)
+    model = model_of(("InputLayer", {"batch_shape": [None, steps, 4]}), ("TimeDistributed", {"layer": inner}))
+    assert footprint.measure(model).weights == 10 * 20
+
+
 @pytest.mark.parametrize("config", [{}, {"layers": 3}, {"layers": [None]}, {"layers": [{"class_name": "Dense"}]}])
 def test_what_cannot_be_followed_is_refused(config: dict[str, Any]) -> None:
     """Keras may know what to do with it; it is not tried."""

@@ -58,6 +58,7 @@ def sizes() -> Iterator[Animal]:
         lambda dialect, trap: dialect.layer("LSTM", units=1, unroll=True),
         (10**6, 1),
     )
+    yield from _unrolled()
     yield from of_config(
         "upsampling", numbers, lambda dialect, trap: dialect.layer("UpSampling2D", size=[10**5, 10**5]), (4, 4, 1)
     )
@@ -166,6 +167,47 @@ def sizes() -> Iterator[Animal]:
     yield from _scratch()
     yield from of_config("models that call models", "calls its layers more than", _calls)
     yield from of_config("one object of two sizes", "shares an object with another", _shared)
+
+
+def _unrolled() -> Iterator[Animal]:
+    """Yield layers that Keras calls for each step, and of which it makes as many."""
+    often, one = "calls its layers step by step, more than [0-9]+ times", {"units": 1}
+    yield from of_config(
+        "a layer for each of too many steps",
+        "^the layer 'odd' of class TimeDistributed is of a size that cannot be told: ValueError 1000000 steps",
+        lambda dialect, trap: dialect.layer("TimeDistributed", layer=dialect.layer("Dense", "in", **one)),
+        (10**6, 1),
+    )
+    yield from of_config(
+        "layers one after the other for each step",
+        often,
+        lambda dialect, trap: dialect.layer(
+            "TimeDistributed",
+            layer=dialect.sequential(*(dialect.layer("Dense", f"in_{n}", **one) for n in range(20))),
+        ),
+        (1000, 1),
+    )
+    yield from of_config(
+        "cells of each unrolled step",
+        often,
+        lambda dialect, trap: dialect.layer(
+            "RNN",
+            unroll=True,
+            cell=dialect.layer(
+                "StackedRNNCells", "all", cells=[dialect.layer("GRUCell", f"in_{n}", **one) for n in range(20)]
+            ),
+        ),
+        (1000, 1),
+    )
+    yield from of_config(
+        "many unrolled layers",
+        often,
+        lambda dialect, trap: dialect.sequential(
+            *(dialect.layer("LSTM", f"in_{n}", units=1, unroll=True, return_sequences=True) for n in range(20)),
+            name="odd",
+        ),
+        (1000, 1),
+    )
 
 
 def _spellings() -> Iterator[Animal]:
