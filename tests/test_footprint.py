@@ -102,6 +102,7 @@ CASES: list[Case] = [
     ("RandomCrop", PICTURE, {"height": 10, "width": 12}),
     ("RepeatVector", ROW, {"n": 3}),
     ("Reshape", PICTURE, {"target_shape": (-1, 6)}),
+    ("Rescaling", PICTURE, {"scale": [0.1, 0.2, 0.3], "offset": (1.0, 2.0, 3.0)}),
     ("Resizing", PICTURE, {"height": 5, "width": 6}),
     ("ReversibleEmbedding", (9,), {"input_dim": 50, "output_dim": 4, "tie_weights": False}),
     ("STFTSpectrogram", (16_000, 1), {"frame_length": 200, "frame_step": 100}),
@@ -324,6 +325,14 @@ def test_what_is_open_has_a_size_too() -> None:
     """A song decides it; until then, something does."""
     model = model_of(("InputLayer", {"batch_shape": [None, None, 2]}), ("Dense", {"units": 5}))
     assert footprint.measure(model).peak == footprint.OPEN * 7
+
+
+@pytest.mark.parametrize("steps", [130, 1300])
+def test_layers_for_each_frame_of_a_window_get_through(steps: int) -> None:
+    """As many as there are in a small network, for each of as many frames as in half a minute."""
+    inner = model_of(*[("Dense", {"units": 4})] * 10)
+    model = model_of(("InputLayer", {"batch_shape": [None, steps, 4]}), ("TimeDistributed", {"layer": inner}))
+    assert footprint.measure(model).weights == 10 * 20
 
 
 @pytest.mark.parametrize("config", [{}, {"layers": 3}, {"layers": [None]}, {"layers": [{"class_name": "Dense"}]}])

@@ -204,6 +204,18 @@ def test_a_text_that_is_a_path_is_refused(text: str) -> None:
             architecture.check({"class_name": "Sequential", "config": config})
 
 
+@pytest.mark.parametrize("text", ["int4/128", "int4/-1", "int4/128/../x", "int4/x", "/int4/128", "int4/128\n"])
+def test_the_mode_of_packed_weights_is_no_path(text: str) -> None:
+    """In that form only, and only there."""
+    for key in ("mode", "odd"):
+        config = {"name": "m", "layers": [], key: text}
+        if key == "mode" and text in ("int4/128", "int4/-1"):
+            architecture.check({"class_name": "Sequential", "config": config})
+        else:
+            with pytest.raises(UnsupportedMedia, match="looks like a path"):
+                architecture.check({"class_name": "Sequential", "config": config})
+
+
 @pytest.mark.parametrize("text", ["kernel:0", "...a,ab->...b", "tf.math.add", "Custom>Adam", "lstm_1", "-"])
 def test_a_text_that_is_none_is_none(text: str) -> None:
     """Names, equations."""

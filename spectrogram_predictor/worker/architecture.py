@@ -22,8 +22,12 @@ MAX_TEXT = 1_000
 MAX_NUMBER = 2**64
 
 _PATH = re.compile(r"[/\\]|^\.\.?$|^~|^[A-Za-z][A-Za-z0-9+.-]*:(?!\d+$)")
+_QUANTIZED = re.compile(r"int[48]/(-1|[1-9]\d*)(_from_[a-z0-9_]+)?", re.ASCII)
+"""What Keras writes of weights that are packed in blocks of so many: the one text with a slash that is no path."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FILES = {"asset", "assets", "filename", "file", "filepath", "fname", "origin", "path", "url", "vocabulary"}
+_QUANTIZED_KEYS = {"dtype", "mode", "quantization_mode"}
 _FUNCTIONS = {"deserialize", "serialize", "keras_export"}
 """In HDF5 files, Keras takes the functions of its layers' module that have these names for these texts."""
 
@@ -197,7 +201,8 @@ def _check_activation(config: Mapping[str, Any], owner: Mapping[str, Any]) -> No
 def _check_text(key: str, text: str, owner: Mapping[str, Any]) -> None:
     if len(text) > MAX_TEXT:
         raise UnsupportedMedia(f"{called(owner)} has a text of {len(text)} characters as {key[:80]}")
-    if _PATH.search(text) or (key in _FILES and text):
+    quantized = key in _QUANTIZED_KEYS and _QUANTIZED.fullmatch(text)
+    if (_PATH.search(text) and not quantized) or (key in _FILES and text):
         raise UnsupportedMedia(
             f"{called(owner)} has {key[:80]}={text[:80]!r}, which looks like a path or an address"
         )

@@ -22,7 +22,7 @@ def convolution(config: Config, shapes: list[Shape]) -> Made:
     weights = grouped * filters + filters + adapted(config, grouped, filters)
     windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
     outputs = [together(windows, filters)]
-    return Made(outputs, weights, _spread(config, shapes[0]) + _copied(config, shapes[0], outputs[0]))
+    return Made(outputs, weights, spread(config, shapes[0]) + _copied(config, shapes[0], outputs[0]))
 
 
 def transposed(config: Config, shapes: list[Shape]) -> Made:
@@ -48,7 +48,7 @@ def depthwise(config: Config, shapes: list[Shape]) -> Made:
     made = channels * int(config.get("depth_multiplier", 1))
     windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
     weights = size(many(config["kernel_size"], len(sizes))) * made + made
-    return Made([together(windows, made)], weights, _spread(config, shapes[0]))
+    return Made([together(windows, made)], weights, spread(config, shapes[0]))
 
 
 def separable(config: Config, shapes: list[Shape]) -> Made:
@@ -56,7 +56,7 @@ def separable(config: Config, shapes: list[Shape]) -> Made:
     made, filters = channels * int(config.get("depth_multiplier", 1)), int(config["filters"])
     windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
     weights = size(many(config["kernel_size"], len(sizes))) * made + made * filters + filters
-    scratch = shapes[0][0] * size(windows) * made + _spread(config, shapes[0])
+    scratch = shapes[0][0] * size(windows) * made + spread(config, shapes[0])
     return Made([together(windows, filters)], weights, scratch)
 
 
@@ -67,7 +67,7 @@ def _copied(config: Config, given: Shape, made: Shape) -> int:
     return copies * (size(given) + size(made))
 
 
-def _spread(config: Config, shape: Shape) -> int:
+def spread(config: Config, shape: Shape) -> int:
     """Return how many numbers there are with what a convolution puts around and between those that it is given."""
     sizes, channels, _ = spatial(config, shape)
     gaps, widths = many(config.get("dilation_rate", 1), len(sizes)), many(config["kernel_size"], len(sizes))

@@ -17,6 +17,9 @@ from spectrogram_predictor.worker.shapes import OPEN, Config, Made, Part, Shape,
 MAX_CALLS = 3_000
 """Most calls of layers in a model, those inside of others included."""
 
+MAX_STEPS = 4 * layers.MAX_UNROLLED
+"""Most calls that Keras makes step by step, for all layers together."""
+
 _FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
@@ -78,6 +81,7 @@ class _Run:
 
     def __init__(self) -> None:
         self._calls = 0
+        self._steps = 0
 
     def call(self, part: Part, given: list[Shape | None]) -> _Ran:
         """Return what comes of calling a layer, or a model; with nothing given, of building it."""
@@ -136,6 +140,8 @@ class _Run:
         if rule is None:
             raise ValueError("nothing is known of this class")
         made = rule(config, given)
+        if config.get("unroll"):
+            self._count_steps(given[0][1])
         return _Ran(list(made.outputs), *_checked(made, given))
 
     def _one_by_one(self, inner: list[Part], given: list[Shape | None]) -> _Ran:
@@ -150,9 +156,23 @@ class _Run:
 
     def _each_step(self, config: Config, given: list[Any]) -> _Ran:
         batch, steps, *rest = given[0]
-        ran = self.call(config["layer"], [(batch * steps, *rest)])
+        ran = self._repeated(config["layer"], steps, (batch * steps, *rest))
         outputs = [shape and (batch, steps, *shape[1:]) for shape in ran.outputs]
         return _Ran(outputs, ran.weights, ran.peak)
+
+    def _repeated(self, part: Part, steps: int, given: Shape) -> _Ran:
+        """Return what comes of a layer that Keras calls for each step by itself."""
+        if steps > layers.MAX_UNROLLED:
+            raise ValueError(f"{steps} steps are unrolled")
+        before = self._calls + self._steps
+        ran = self.call(part, [given])
+        self._count_steps(steps * (self._calls + self._steps - before))
+        return ran
+
+    def _count_steps(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise Unprocessable(f"the model calls its layers step by step, more than {MAX_STEPS} times")
 
     def _both_ways(self, config: Config, given: list[Any]) -> _Ran:
         forward = self.call(config["layer"], given)
@@ -172,9 +192,7 @@ class _Run:
 
     def _steps_of_a_cell(self, config: Config, given: list[Any]) -> _Ran:
         batch, steps, *rest = given[0]
-        if config.get("unroll") and steps > layers.MAX_UNROLLED:
-            raise ValueError(f"{steps} steps are unrolled")
-        ran = self.call(config["cell"], [(batch, *rest)])
+        ran = self._repeated(config["cell"], steps if config.get("unroll") else 0, (batch, *rest))
         state = ran.outputs[0]
         states = 2 * len(config["cell"]["config"].get("cells", [0]))
         outputs = [None] if state is None else layers.sequence(config, batch, steps, state[1:], states)

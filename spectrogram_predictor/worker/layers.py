@@ -5,8 +5,10 @@ Nothing is built: the numbers come from formulas.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from spectrogram_predictor.worker.convolutions import convolution, depthwise, separable, transposed
+from spectrogram_predictor.worker import operations
+from spectrogram_predictor.worker.convolutions import convolution, depthwise, separable, spread, transposed
 from spectrogram_predictor.worker.shapes import (
     Config,
     Made,
@@ -30,6 +32,21 @@ MAX_UNROLLED = 4096
 def same(config: Config, shapes: list[Shape]) -> Made:
     del config
     return Made(list(shapes))
+
+
+def rescaled(config: Config, shapes: list[Shape]) -> Made:
+    written = [operations.constant(_listed(config.get(key, 1))) for key in ("scale", "offset")]
+    known = [one for one in written if one is not None]
+    # Keras says that it is not so, and builds what comes next for that.
+    if len(known) < len(written) or any(broadcast([shape, *known]) != shape for shape in shapes):
+        raise ValueError("what is scaled by that would have another shape")
+    return Made(list(shapes))
+
+
+def _listed(value: Any) -> Any:
+    """Return what is in a tuple, as Keras writes one; anything else as it is."""
+    is_tuple = isinstance(value, Mapping) and value.get("class_name") == "__tuple__"
+    return value.get("items") if is_tuple else value
 
 
 def dense(config: Config, shapes: list[Shape]) -> Made:
@@ -57,10 +74,11 @@ def einsum_dense(config: Config, shapes: list[Shape]) -> Made:
 
 def embedding(config: Config, shapes: list[Shape]) -> Made:
     rows, columns = int(config["input_dim"]), int(config["output_dim"])
+    extra = adapted(config, rows, columns)
     if "tie_weights" not in config:
-        return Made([(*shapes[0], columns)], rows * columns + adapted(config, rows, columns))
+        return Made([(*shapes[0], columns)], rows * columns + extra)
     # One that can be reversed may have a second matrix, and be called the other way.
-    return Made([(*shapes[0], columns)], 2 * rows * columns, size(shapes[0]) * rows)
+    return Made([(*shapes[0], columns)], 2 * rows * columns + extra, size(shapes[0]) * rows)
 
 
 def pooling(config: Config, shapes: list[Shape]) -> Made:
@@ -300,7 +318,8 @@ def convolutional_recurrent(config: Config, shapes: list[Shape]) -> Made:
     windows = windowed(sizes, config, "kernel_size", config.get("strides", 1))
     weights = 4 * filters * (size(many(config["kernel_size"], len(sizes))) * (channels + filters) + 2)
     state = together(windows, filters)[1:]
-    return Made(sequence(config, batch, steps, state, 2), weights, 8 * batch * size(state))
+    scratch = 8 * batch * size(state) + spread(config, (batch, *rest))
+    return Made(sequence(config, batch, steps, state, 2), weights, scratch)
 
 
 def sequence(config: Config, batch: int, steps: int, state: Sequence[int], states: int) -> list[Shape]:
@@ -356,6 +375,7 @@ RULES: Mapping[str, Rule] = {
     "Permute": permute,
     "RandomCrop": cropped,
     "RepeatVector": repeat,
+    "Rescaling": rescaled,
     "Reshape": reshape,
     "STFTSpectrogram": stft,
     **_named(
@@ -366,7 +386,7 @@ RULES: Mapping[str, Rule] = {
         " RandomColorDegeneration RandomColorJitter RandomContrast RandomElasticTransform RandomErasing"
         " RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective"
         " RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation"
-        " RandomZoom ReLU Rescaling Softmax Solarization SpatialDropout1D SpatialDropout2D SpatialDropout3D"
+        " RandomZoom ReLU Softmax Solarization SpatialDropout1D SpatialDropout2D SpatialDropout3D"
         " UnitNormalization",
     ),
 }

@@ -39,6 +39,18 @@ def sizes() -> Iterator[Animal]:
     yield from of_config(
         "a table", weights, lambda dialect, trap: dialect.layer("Embedding", input_dim=10**9, output_dim=10**3)
     )
+    yield from of_config(
+        "a table of low rank",
+        weights,
+        lambda dialect, trap: dialect.layer(
+            "ReversibleEmbedding", input_dim=9, output_dim=9, tie_weights=True, lora_rank=10**8
+        ),
+    )
+    yield from of_config(
+        "scales for more than it is given",
+        told.format("Rescaling"),
+        lambda dialect, trap: dialect.layer("Rescaling", scale=[[0.1]] * 10**4, offset=0.0),
+    )
     yield from of_config("steps", numbers, lambda dialect, trap: dialect.layer("RepeatVector", n=10**12))
     yield from of_config(
         "unrolled steps",
@@ -46,6 +58,7 @@ def sizes() -> Iterator[Animal]:
         lambda dialect, trap: dialect.layer("LSTM", units=1, unroll=True),
         (10**6, 1),
     )
+    yield from _unrolled()
     yield from of_config(
         "upsampling", numbers, lambda dialect, trap: dialect.layer("UpSampling2D", size=[10**5, 10**5]), (4, 4, 1)
     )
@@ -156,6 +169,47 @@ def sizes() -> Iterator[Animal]:
     yield from of_config("one object of two sizes", "shares an object with another", _shared)
 
 
+def _unrolled() -> Iterator[Animal]:
+    """Yield layers that Keras calls for each step, and of which it makes as many."""
+    often, one = "calls its layers step by step, more than [0-9]+ times", {"units": 1}
+    yield from of_config(
+        "a layer for each of too many steps",
+        "^the layer 'odd' of class TimeDistributed is of a size that cannot be told: ValueError 1000000 steps",
+        lambda dialect, trap: dialect.layer("TimeDistributed", layer=dialect.layer("Dense", "in", **one)),
+        (10**6, 1),
+    )
+    yield from of_config(
+        "layers one after the other for each step",
+        often,
+        lambda dialect, trap: dialect.layer(
+            "TimeDistributed",
+            layer=dialect.sequential(*(dialect.layer("Dense", f"in_{n}", **one) for n in range(20))),
+        ),
+        (1000, 1),
+    )
+    yield from of_config(
+        "cells of each unrolled step",
+        often,
+        lambda dialect, trap: dialect.layer(
+            "RNN",
+            unroll=True,
+            cell=dialect.layer(
+                "StackedRNNCells", "all", cells=[dialect.layer("GRUCell", f"in_{n}", **one) for n in range(20)]
+            ),
+        ),
+        (1000, 1),
+    )
+    yield from of_config(
+        "many unrolled layers",
+        often,
+        lambda dialect, trap: dialect.sequential(
+            *(dialect.layer("LSTM", f"in_{n}", units=1, unroll=True, return_sequences=True) for n in range(20)),
+            name="odd",
+        ),
+        (1000, 1),
+    )
+
+
 def _spellings() -> Iterator[Animal]:
     """Yield layers that say what Keras understands in another way."""
     told = "^the layer 'odd' of class {} is of a size that cannot be told: ValueError {}"
@@ -256,6 +310,7 @@ def _scratch() -> Iterator[Animal]:
         ("DepthwiseConv2D", (16, 16, 1), {"kernel_size": [3, 3], **wide, "padding": "same"}),
         ("DepthwiseConv2D", (16, 16, 1), {"kernel_size": [1, 1], **wide}),
         ("SeparableConv2D", (16, 16, 1), {"filters": 1, "kernel_size": [3, 3], **wide, "padding": "same"}),
+        ("ConvLSTM2D", (1, 16, 16, 1), {"filters": 1, "kernel_size": [3, 3], **wide, "padding": "same"}),
         ("Conv1D", (16, 1), {"filters": 1, "kernel_size": [3], "dilation_rate": [10**8], "padding": "causal"}),
         ("Conv2DTranspose", (300, 300, 1), {"filters": 1, "kernel_size": [50, 50]}),
         ("AdaptiveAveragePooling2D", (10**4, 1, 1), {"output_size": [1, 10**4]}),
