@@ -167,6 +167,18 @@ def test_weights_that_look_like_a_heap_get_through(tmp_path: Path) -> None:
     checked(tmp_path, data, "h5")
 
 
+def test_many_short_texts_beside_a_long_one_get_through(tmp_path: Path) -> None:
+    """A model of many layers has a long configuration, and attributes in each of its groups."""
+
+    def change(file: h5py.File) -> None:
+        file.attrs["long"] = "x" * 2**20
+        file.attrs.create("names", ["y"] * 3000, dtype=h5py.string_dtype())
+        for number in range(200):
+            file.create_group(f"layer_{number}").attrs.create("names", ["y"] * 2, dtype=h5py.string_dtype())
+
+    checked(tmp_path, with_hdf5("h5", change), "h5")
+
+
 def test_a_checksum_is_hdf5_s() -> None:
     """As the author of the hash gives it."""
     assert heaps._lookup3(b"Four score and seven years ago") == 0x17770551

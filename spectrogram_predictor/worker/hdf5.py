@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import h5py
+import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 
 from spectrogram_predictor.errors import UnsupportedMedia
@@ -23,6 +24,9 @@ MAX_ATTRIBUTES = 1_000
 MAX_ATTRIBUTE_BYTES = 2**26
 """Most that all attributes together may take in memory."""
 
+MAX_READ_BYTES = 2**33
+"""Most that may be read to see how much the texts of all attributes are, one attribute after the other."""
+
 MAX_EXPANSION = 100
 """How many times their size compressed datasets may hold, beyond a MiB for all of them."""
 
@@ -31,6 +35,8 @@ _SLACK_BYTES = 2**20
 _UNDEFINED = 0xFFFFFFFFFFFFFFFF
 _NUMBERS = (h5t.INTEGER, h5t.FLOAT)
 _HALF_WIDTH = 2
+_TEXT_BYTES = 64
+"""What a text takes in memory beside itself."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,14 @@ def check(file: BinaryIO) -> Contents:
 class _Survey:
     """Everything that has been seen in one file."""
 
-    def __init__(self, size: int, longest: int) -> None:
+    def __init__(self, size: int, texts: heaps.Texts) -> None:
         self._size = size
-        self._longest = longest
+        self._texts = texts
         self._seen: set[int] = set()
         self._stored = 0
         self._unpacked = 0
         self._attributes = 0
+        self._read = 0
         self.numbers = 0
 
     def visit(self, file: Any) -> None:
@@ -143,10 +150,15 @@ class _Survey:
                 )
 
     def _attribute_size(self, said: str, attribute: Any) -> int:
-        """Return how much memory an attribute may take, at the most."""
+        """Return how much memory an attribute takes, having looked at most at what it may."""
         kind, count = attribute.get_type(), attribute.get_space().get_simple_extent_npoints()
         if isinstance(kind, h5t.TypeStringID) and kind.is_variable_str():
-            return int(count * self._longest)
+            most = int(count * _TEXT_BYTES + self._texts.most(count))
+            self._read += most
+            if most > MAX_ATTRIBUTE_BYTES or self._read > MAX_READ_BYTES:
+                return max(most, MAX_ATTRIBUTE_BYTES + 1)
+            # Each may be the model's whole configuration, and none but one is.
+            return int(count * _TEXT_BYTES + _length(attribute, count))
         if not isinstance(kind, h5t.TypeStringID) and not _is_numeric(kind):
             raise UnsupportedMedia(f"{said} is neither a text nor a number")
         return int(count * kind.get_size())
@@ -187,6 +199,14 @@ class _Survey:
         if too_large:
             raise UnsupportedMedia(_too_large(said, declared, stored))
         chunks.check(said, dataset, filters, size)
+
+
+def _length(attribute: Any, count: int) -> int:
+    """Return how many bytes the texts of an attribute have together."""
+    made = np.empty(attribute.shape, h5py.string_dtype())
+    if count:
+        attribute.read(made)
+    return sum(len(one) for one in made.flat if one)
 
 
 def _is_numeric(kind: Any) -> bool:

@@ -1,7 +1,10 @@
 """What HDF5 keeps beside datasets, in heaps: found by their marks, before HDF5 reads one of them."""
 
+import heapq
 import struct
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from spectrogram_predictor.errors import UnsupportedMedia
@@ -14,10 +17,33 @@ _FILTERS_AT = 7
 _BLOCK = 2**22
 _PLAIN_BYTES = 22
 _MOST_SUSPECTS = 64
+_MOST_LARGE = 3
+_LARGE_BYTES = 2**12
+_REFERENCE = struct.Struct("<QI")
 _MASK = 2**32 - 1
 
 
-def check(file: BinaryIO, size: int, widths: tuple[int, int]) -> int:
+@dataclass(frozen=True)
+class Texts:
+    """How large the texts of variable length are in a file.
+
+    Parameters
+    ----------
+    large : tuple of (int, int)
+        Of each of the few largest, its size [bytes], and how many places in the file may refer to it.
+    longest : int
+        A size that no other exceeds [bytes].
+    """
+
+    large: tuple[tuple[int, int], ...]
+    longest: int
+
+    def most(self, count: int) -> int:
+        """Return a size that so many texts together do not exceed, however often one is referred to."""
+        return count * self.longest + sum(min(count, places) * size for size, places in self.large)
+
+
+def check(file: BinaryIO, size: int, widths: tuple[int, int]) -> Texts:
     """Check all heaps of an HDF5 file.
 
     Those of names, attributes and shared messages may be compressed, each as it says itself, and HDF5 takes the
@@ -36,8 +62,8 @@ def check(file: BinaryIO, size: int, widths: tuple[int, int]) -> int:
 
     Returns
     -------
-    longest : int
-        A size that no text of variable length in the file exceeds [bytes].
+    texts : Texts
+        What bounds the size of any texts of variable length.
 
     Raises
     ------
@@ -49,7 +75,7 @@ def check(file: BinaryIO, size: int, widths: tuple[int, int]) -> int:
     # Of a terabyte of weights, one may look like it.
     if len(suspects) > _MOST_SUSPECTS or any(_is_whole(file, at, *widths) for at in suspects):
         raise UnsupportedMedia("the HDF5 file has names or attributes that are packed, which Keras never does")
-    return _longest_text(file, size, texts)
+    return _measured(file, size, texts)
 
 
 def _filters(file: BinaryIO, at: int) -> int:
@@ -87,29 +113,49 @@ def _turned(word: int, bits: int) -> int:
     return (word << bits | word >> (32 - bits)) & _MASK
 
 
-def _longest_text(file: BinaryIO, size: int, texts: list[int]) -> int:
-    largest = total = 0
+def _measured(file: BinaryIO, size: int, texts: list[int]) -> Texts:
+    largest: list[tuple[int, bytes]] = []
+    total = 0
     for at in texts:
         file.seek(at + len(_TEXTS))
         (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
         total += length
         if not _TEXTS_HEAD <= length <= size - at or total > size:
             raise UnsupportedMedia("not an HDF5 file that can be read: a heap of texts is damaged")
-        largest = max(largest, _largest_in(file.read(length - _TEXTS_HEAD)))
-    return largest
+        found = _objects(file.read(length - _TEXTS_HEAD))
+        named = ((one, _REFERENCE.pack(at, index)) for index, one in found)
+        largest = heapq.nlargest(_MOST_LARGE + 1, [*largest, *heapq.nlargest(_MOST_LARGE + 1, named)])
+    large = [(one, name) for one, name in largest[:_MOST_LARGE] if one > _LARGE_BYTES]
+    places = _places(file, {name for _, name in large}) if large else {}
+    others = [one for one, _ in largest[len(large) :]]
+    return Texts(tuple((one, places[name]) for one, name in large), max(others, default=0))
 
 
-def _largest_in(heap: bytes) -> int:
-    """Return the size of the largest object in a heap, having gone through all of it."""
-    at = largest = 0
+def _places(file: BinaryIO, wanted: set[bytes]) -> Counter[bytes]:
+    """Return how often each of some references is in a file, whatever it stands for."""
+    found: Counter[bytes] = Counter()
+    held = b""
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        data = held + block
+        for one in wanted:
+            found[one] += sum(1 for _ in _positions(data, one))
+        held = data[1 - _REFERENCE.size :]
+    return found
+
+
+def _objects(heap: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the number and the size of each object in a heap, having gone through all of it."""
+    at = 0
     while at + _OBJECT.size <= len(heap):
         index, _, length = _OBJECT.unpack_from(heap, at)
         # What is free is one object with the number 0, its head included.
         step = _OBJECT.size + -(-length // 8) * 8 if index else length
         if step < _OBJECT.size or step > len(heap) - at:
             raise UnsupportedMedia("not an HDF5 file that can be read: a heap of texts is damaged")
-        at, largest = at + step, max(largest, length if index else 0)
-    return largest
+        at += step
+        # One that is free may be referred to like any other.
+        yield index, length
 
 
 def _found(file: BinaryIO) -> tuple[list[int], list[int]]:

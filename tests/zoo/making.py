@@ -84,10 +84,10 @@ def with_hdf5(ending: str, change: Callable[[h5py.File], Any], **how: Any) -> by
     data = harmless(ending) if ending == "h5" else members(harmless("keras"))["model.weights.h5"]
     file = io.BytesIO(data)
     with h5py.File(file, "r+", **how) as opened:
-        change(opened)
-    if ending == "h5":
-        return file.getvalue()
-    return archived({**members(harmless("keras")), "model.weights.h5": file.getvalue()})
+        after = change(opened)
+    # What no library would write is written over what one has.
+    made = after(file.getvalue()) if callable(after) else file.getvalue()
+    return made if ending == "h5" else archived({**members(harmless("keras")), "model.weights.h5": made})
 
 
 class Dialect:

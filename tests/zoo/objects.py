@@ -141,18 +141,34 @@ def _many_groups(file: h5py.File, deep: bool) -> None:
         h5py.h5g.create(group.id, str(number).encode())
 
 
-def _long_texts(file: h5py.File, deep: bool) -> None:
+def _as_the_first(length: int, count: int) -> Callable[[bytes], bytes]:
+    """Return what makes all texts of attributes the first, which is so long: it is told once, and referred to."""
+
+    def change(data: bytes) -> bytes:
+        made, at, said = bytearray(data), -1, length.to_bytes(4, "little")
+        while (at := data.find(said, at + 1)) >= 0:
+            place = int.from_bytes(data[at + 4 : at + 12], "little")
+            if data[place : place + 4] == b"GCOL":
+                made[at : at + 16 * count] = data[at : at + 16] * count
+        assert bytes(made) != data
+        return bytes(made)
+
+    return change
+
+
+def _long_texts(file: h5py.File, deep: bool) -> Callable[[bytes], bytes]:
     """Give an attribute many texts which are one and the same long text in the file."""
-    # With a few: their place in the file is then copied over that of the others.
     _at(file, deep).attrs.create("names", ["x" * 2**20] + ["y"] * 3000, dtype=h5py.string_dtype())
+    return _as_the_first(2**20, 3001)
 
 
-def _many_texts(file: h5py.File, deep: bool) -> None:
+def _many_texts(file: h5py.File, deep: bool) -> Callable[[bytes], bytes]:
     """Give many attributes texts, none of which is too much by itself: Keras reads them together."""
     for number in range(20):
         _at(file, deep).attrs.create(
             f"layer_names{number}", ["x" * 2**15] + ["y"] * 250, dtype=h5py.string_dtype()
         )
+    return _as_the_first(2**15, 251)
 
 
 def _packed_names(file: h5py.File, deep: bool) -> None:
