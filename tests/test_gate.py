@@ -238,3 +238,13 @@ def test_numbers_in_json_are_read_as_keras_reads_them() -> None:
     """Without end, and none."""
     text = json.dumps({"class_name": "Sequential", "config": {"name": "m", "layers": [], "odd": [float("nan")]}})
     architecture.check(architecture.parse(text.encode()))
+
+
+def test_addresses_of_another_width_are_refused(tmp_path: Path) -> None:
+    """Nothing that is looked for by its address would be found."""
+    plist = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    plist.set_sizes(4, 4)
+    path = tmp_path / "model.h5"
+    h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, fcpl=plist).close()
+    with pytest.raises(UnsupportedMedia, match="addresses have not eight bytes"):
+        gate.check(path, "h5")

@@ -74,7 +74,7 @@ def check(file: BinaryIO) -> Contents:
     _check_superblock(file, size)
     try:
         with h5py.File(file, "r") as opened:
-            survey = _Survey(size, heaps.check(file, size, opened.id.get_create_plist().get_sizes()))
+            survey = _Survey(size, heaps.check(file, size))
             survey.visit(opened)
             return Contents(survey.numbers, _text(opened, "model_config"), _text(opened, "training_config"))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:

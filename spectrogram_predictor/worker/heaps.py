@@ -15,7 +15,7 @@ _OBJECT = struct.Struct("<HH4xQ")
 _FRACTAL = b"FRHP\x00"
 _FILTERS_AT = 7
 _BLOCK = 2**22
-_PLAIN_BYTES = 22
+_PLAIN_BYTES = 154
 _MOST_SUSPECTS = 64
 _MOST_LARGE = 3
 _LARGE_BYTES = 2**12
@@ -43,7 +43,7 @@ class Texts:
         return count * self.longest + sum(min(count, places) * size for size, places in self.large)
 
 
-def check(file: BinaryIO, size: int, widths: tuple[int, int]) -> Texts:
+def check(file: BinaryIO, size: int) -> Texts:
     """Check all heaps of an HDF5 file.
 
     Those of names, attributes and shared messages may be compressed, each as it says itself, and HDF5 takes the
@@ -54,11 +54,9 @@ def check(file: BinaryIO, size: int, widths: tuple[int, int]) -> Texts:
     Parameters
     ----------
     file : binary file
-        The whole of it; seekable.
+        The whole of it; seekable. Its addresses and lengths have eight bytes.
     size : int
         Its size [bytes].
-    widths : tuple of int
-        How many bytes an address and a length have in it.
 
     Returns
     -------
@@ -73,7 +71,7 @@ def check(file: BinaryIO, size: int, widths: tuple[int, int]) -> Texts:
     texts, fractal = _found(file)
     suspects = [at for at in fractal if _filters(file, at)]
     # Of a terabyte of weights, one may look like it.
-    if len(suspects) > _MOST_SUSPECTS or any(_is_whole(file, at, *widths) for at in suspects):
+    if len(suspects) > _MOST_SUSPECTS or any(_is_whole(file, at) for at in suspects):
         raise UnsupportedMedia("the HDF5 file has names or attributes that are packed, which Keras never does")
     return _measured(file, size, texts)
 
@@ -84,9 +82,9 @@ def _filters(file: BinaryIO, at: int) -> int:
     return int.from_bytes(file.read(2), "little")
 
 
-def _is_whole(file: BinaryIO, at: int, address: int, length: int) -> bool:
+def _is_whole(file: BinaryIO, at: int) -> bool:
     """Tell whether a heap's header has the checksum that HDF5 asks for: by chance, numbers look like its mark."""
-    size = _PLAIN_BYTES + 3 * address + 13 * length + 4 + _filters(file, at)
+    size = _PLAIN_BYTES + _filters(file, at)
     file.seek(at)
     header = file.read(size)
     return _lookup3(header) == int.from_bytes(file.read(4), "little")
