@@ -85,7 +85,7 @@ class Promoter:
         self._settings = settings
         self._announce = announce
         self._lock = asyncio.Lock()
-        self._registering = asyncio.Lock()
+        self._registering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._next: asyncio.Task[list[str]] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lanes = asyncio.Semaphore(TRIALS_AT_A_TIME)
@@ -115,7 +115,7 @@ class Promoter:
         await self._registry.keep(request.objects)
         key = await self._registry.find_model(request.sha256) if registration != earlier else None
         inspected = await self._try_again(key, registration) if key else None
-        async with self._registering:
+        async with self._terms_of(request.sha256):
             if await self._earlier(request) != earlier:
                 return False
             if key is None and registration != earlier and await self._registry.find_model(request.sha256):
@@ -294,7 +294,7 @@ class Promoter:
             await self._refuse(key, registration, f"trying it failed {MAX_TRIAL_LOADS} times: {error.message}")
             return None
         # A registration that comes now finds a model to try, or is the one that the next sweep goes by.
-        async with self._registering:
+        async with self._terms_of(digest):
             if not await self._holds(registration):
                 return None
             await self._registry.note(registration, inspected)
@@ -307,6 +307,10 @@ class Promoter:
         if self._announce:
             self._announce(digest)
         return digest
+
+    def _terms_of(self, digest: str) -> asyncio.Lock:
+        """Return what is held while a model's registration must not change; a large one takes long to move."""
+        return self._registering.setdefault(digest, asyncio.Lock())
 
     async def _holds(self, registration: Registration) -> bool:
         """Tell whether it is still the one under which a file has been tried."""

@@ -488,6 +488,27 @@ async def test_what_is_registered_while_a_model_is_promoted_is_tried(house: Hous
 
 
 @pytest.mark.gen_test
+async def test_a_model_that_takes_long_to_move_holds_up_no_other(house: House) -> None:
+    """Others are registered meanwhile."""
+    digest = sha256(HDF5)
+    await house.promoter.register(request(digest))
+    await house.receive(HDF5)
+    move, registered = house.backend.move, asyncio.Event()
+
+    async def slow(source: str, destination: str) -> bool:
+        await asyncio.wait_for(registered.wait(), 10)
+        return await move(source, destination)
+
+    house.backend.move = slow  # type: ignore[method-assign]
+    sweeping = asyncio.create_task(house.promoter.sweep())
+    while not house.inspected:
+        await asyncio.sleep(0)
+    await house.promoter.register(request("a" * 64))
+    registered.set()
+    assert await sweeping == [digest]
+
+
+@pytest.mark.gen_test
 async def test_registrations_at_two_servers_add_up(house: House, tmp_path: Path) -> None:
     """At the same moment, each of something else."""
     other = House(tmp_path)
