@@ -493,16 +493,16 @@ async def test_a_model_that_takes_long_to_move_holds_up_no_other(house: House) -
     digest = sha256(HDF5)
     await house.promoter.register(request(digest))
     await house.receive(HDF5)
-    move, registered = house.backend.move, asyncio.Event()
+    move, moving, registered = house.backend.move, asyncio.Event(), asyncio.Event()
 
     async def slow(source: str, destination: str) -> bool:
+        moving.set()
         await asyncio.wait_for(registered.wait(), 10)
         return await move(source, destination)
 
     house.backend.move = slow  # type: ignore[method-assign]
     sweeping = asyncio.create_task(house.promoter.sweep())
-    while not house.inspected:
-        await asyncio.sleep(0)
+    await moving.wait()
     await house.promoter.register(request("a" * 64))
     registered.set()
     assert await sweeping == [digest]
