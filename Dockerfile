@@ -28,6 +28,8 @@ ENV PATH=/opt/app/bin:$PATH \
     SPECTROGRAM_PREDICTOR_STORAGE__URL=/data
 # Docker lets every user of a container bind port 443 (net.ipv4.ip_unprivileged_port_start=0 since 20.10).
 USER predictor
+# Where relative paths of a configuration lead, such as a bucket's var/cache: nothing else can be written to.
+WORKDIR /data
 EXPOSE 443 4443
 VOLUME ["/certs", "/data"]
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
