@@ -1,6 +1,9 @@
 """The applications in this process, without TLS: what a handler does with what it is given."""
 
-from collections.abc import Iterator
+import asyncio
+import base64
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,18 +33,26 @@ DIGEST = "a" * 64
 class Stuck(Executor):
     """An executor that never answers."""
 
+    asked = 0
+
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.asked += 1
         return Future()
 
 
 @pytest.fixture
-def services(io_loop: IOLoop, tmp_path: Path) -> Iterator[Services]:
+def stuck() -> Stuck:
+    return Stuck()
+
+
+@pytest.fixture
+def services(io_loop: IOLoop, tmp_path: Path, stuck: Stuck) -> Iterator[Services]:
     settings = Settings(prediction=PredictionSettings(queue=1, timeout_s=0.5))
     backend = LocalBackend(str(tmp_path), {})
     io_loop.run_sync(backend.open)
     registry = Registry(backend)
     uploads = Uploads(backend, settings.uploads)
-    predictor = Predictor(backend, registry, Stuck(), settings.prediction)
+    predictor = Predictor(backend, registry, stuck, settings.prediction)
     promoter = Promoter(backend, registry, uploads, predictor.inspect, settings.promotion)
     with ThreadPoolExecutor(1) as threads:
         tokens, rates = Tokens(KEYS, backend), Rates(0, 0)
@@ -72,6 +83,31 @@ async def test_a_full_queue_sheds_and_a_deadline_is_kept(
     assert answers[0].headers["Retry-After"] == "1"
     assert b'"queue_full"' in answers[0].body
     assert b'"deadline_exceeded"' in answers[1].body
+
+
+@pytest.mark.gen_test
+async def test_who_leaves_while_a_body_is_verified_is_not_asked_for(
+    http_server: Any, http_port: int, services: Services, stuck: Stuck
+) -> None:
+    """It takes no place in the queue, nor a worker's time."""
+    await services.backend.put(f"models/{DIGEST}.h5", b"")
+    song = base64.b64encode(bytes(2**21)).decode()
+    body = itsdangerous.Serializer(KEYS.current).dumps({"model_hash": DIGEST, "ext": "wav", "data": song})
+    verified = threading.Event()
+    services.threads.submit(verified.wait, 30)
+    _, writer = await asyncio.open_connection("localhost", http_port)
+    writer.write(f"POST /prediction HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    await until(services.threads._work_queue.qsize)
+    writer.close()
+    await until(lambda: not services.in_flight)
+    verified.set()
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=10)
+    assert stuck.asked == 0
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
 
 
 @pytest.mark.gen_test

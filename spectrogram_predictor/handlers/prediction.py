@@ -40,6 +40,7 @@ class PredictingHandler(SignedBodyHandler):
     """What both ways to ask share."""
 
     _task: asyncio.Task[Answer] | None = None
+    _gone = False
 
     async def begin(self) -> None:
         """Refuse before the body what would be refused after it."""
@@ -48,11 +49,15 @@ class PredictingHandler(SignedBodyHandler):
     def on_connection_close(self) -> None:
         """Do not compute for a client that has gone."""
         super().on_connection_close()
+        self._gone = True
         if self._task:
             self._task.cancel()
 
     async def ask(self, sha256: str, song: bytes, csv: bytes | None, detail: bool) -> None:
         """Answer what the model says of the song."""
+        if self._gone:
+            # While the body was verified.
+            return
         self._task = asyncio.create_task(self.services.predictor.predict(sha256, song, csv))
         try:
             await self._answer(await self._task, detail)
