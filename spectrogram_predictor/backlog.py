@@ -2,14 +2,14 @@
 
 A call about a model goes to a worker that holds it: has it loaded. If none does, a free one loads it. Of several
 workers, one stays free of loading: while a model of half a gigabyte is loaded, others are answered. But nobody
-waits for that for ever: what has waited for long may have the last one. What
-one worker holds, another loads as well once calls have waited for as long as loading takes.
+waits for that for ever: what has waited for long may have the last one. What one worker holds, another loads as
+well once calls about it have waited, beside an idle worker and all together, for as long as loading it took.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,7 +97,11 @@ class Backlog:
         self.seats = [Seat(number) for number in range(seats)]
         self._calls: list[Call] = []
         self._lock = threading.Lock()
-        self._load_s = 0.0
+        # Of models that are held: how long loading took, and how long calls have waited beside an idle seat.
+        self._load_s: dict[str, float] = {}
+        self._waited_s: dict[str, float] = {}
+        self._passed_over: list[str] = []
+        self._looked_at = 0.0
 
     def put(self, call: Call) -> None:
         """Add a call."""
@@ -126,9 +130,10 @@ class Backlog:
     def done(self, seat: Seat, held: tuple[str, ...]) -> None:
         """Say that a seat's call is over, and what its worker holds now."""
         with self._lock:
-            if seat.loading:
-                self._load_s = time.monotonic() - seat.began
+            if seat.loading and seat.call and seat.call.model:
+                self._load_s[seat.call.model] = time.monotonic() - seat.began
             seat.held, seat.call, seat.loading = held, None, False
+            self._forget()
             self._give()
 
     def wake(self) -> None:
@@ -144,6 +149,7 @@ class Backlog:
 
     def _give(self) -> None:
         """Give every call to the seat that is best for it, unless it is better off waiting."""
+        self._count_waiting()
         waiting = []
         for call in self._calls:
             if call.future.cancelled():
@@ -153,8 +159,33 @@ class Backlog:
                 waiting.append(call)
                 continue
             seat.call, seat.loading, seat.began = call, _must_load(call, seat), time.monotonic()
+            if seat.loading and call.model:
+                self._waited_s.pop(call.model, None)
             seat.looks_up.put(None)
         self._calls = waiting
+        self._passed_over = list(self._beside_idle(waiting))
+
+    def _beside_idle(self, waiting: list[Call]) -> Iterator[str]:
+        """Yield the models of calls that an idle seat could have had, once a call."""
+        idle = [seat for seat in self.seats if seat.call is None]
+        being_loaded = {seat.call.model for seat in self.seats if seat.loading and seat.call}
+        for call in waiting:
+            if call.model and call.model not in being_loaded and any(call.may_go_to(seat) for seat in idle):
+                yield call.model
+
+    def _count_waiting(self) -> None:
+        """Add the time since the last look to what calls have waited that an idle seat could have had."""
+        now = time.monotonic()
+        for model in self._passed_over:
+            self._waited_s[model] = self._waited_s.get(model, 0.0) + now - self._looked_at
+        self._looked_at = now
+
+    def _forget(self) -> None:
+        """Forget the times of models that nobody holds."""
+        held = {model for seat in self.seats for model in seat.held}
+        for times in (self._load_s, self._waited_s):
+            for model in [model for model in times if model not in held]:
+                del times[model]
 
     def _best(self, call: Call) -> Seat | None:
         able = [seat for seat in self.seats if call.may_go_to(seat)]
@@ -175,8 +206,9 @@ class Backlog:
             return False
         if any(seat.loading and seat.call and seat.call.model == call.model for seat in able):
             return True
-        held = any(call.model in seat.held for seat in able)
-        return held and time.monotonic() - call.since < self._load_s
+        if call.model is None or not any(call.model in seat.held for seat in able):
+            return False
+        return self._waited_s.get(call.model, 0.0) < self._load_s.get(call.model, 0.0)
 
 
 def _must_load(call: Call, seat: Seat) -> bool:

@@ -75,6 +75,71 @@ def test_a_call_waits_for_whoever_holds_its_model() -> None:
     assert line.take(line.seats[1], 0.15) is not None
 
 
+class Clock:
+    """Time that passes when the test says so."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(backlogs, "time", clock)
+    return clock
+
+
+def load(line: Backlog, number: int, model: str, clock: Clock, seconds: float) -> None:
+    """Let a seat load a model, in so much time."""
+    line.put(call(model, only=number))
+    assert line.take(line.seats[number], 1)
+    clock.now += seconds
+    line.done(line.seats[number], (*line.seats[number].held, model))
+
+
+def test_calls_that_wait_a_little_each_wait_together(clock: Clock) -> None:
+    """Two at a time of a model that one worker holds: in the end the idle one loads it too, and no sooner."""
+    line = backlog("", "")
+    load(line, 0, "a", clock, 0.2)
+    for _ in range(4):
+        line.put(call("a"))
+        line.put(call("a"))
+        assert given(line)[1] is None
+        clock.now += 0.06
+        line.done(line.seats[0], ("a",))
+        clock.now += 1.0
+        line.done(line.seats[0], ("a",))
+    line.put(call("a"))
+    line.put(call("a"))
+    assert None not in given(line)
+
+
+def test_how_long_another_model_takes_to_load_is_no_matter(clock: Clock) -> None:
+    """Nobody waits for the holder of a small model for as long as a huge one takes."""
+    line = backlog("", "")
+    load(line, 0, "a", clock, 0.1)
+    load(line, 1, "b", clock, 50.0)
+    line.put(call("a"))
+    line.put(call("a"))
+    assert given(line)[1] is None
+    clock.now += 0.2
+    assert line.take(line.seats[1], 0.001) is not None
+
+
+def test_who_waits_for_a_load_does_not_cause_another(clock: Clock) -> None:
+    """However many those are, when the first is done."""
+    line = backlog("", "")
+    for _ in range(5):
+        line.put(call("a"))
+    for _ in range(5):
+        clock.now += 0.1
+        line.take(line.seats[1], 0.001)
+    line.done(line.seats[0], ("a",))
+    assert given(line)[1] is None
+
+
 def test_one_worker_is_free_of_loading() -> None:
     """Others' models, and trials, wait for each other; what is held does not wait."""
     line = backlog("a", "a")
