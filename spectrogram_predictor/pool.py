@@ -181,6 +181,8 @@ class WorkerPool(Executor):
                 if call and worker.alive:
                     broken = call.model
                     self._perform(seat, worker, call)
+                    if worker.alive:
+                        broken = None
                 elif self._closing.is_set():
                     break
                 if worker.grown and successor is None:

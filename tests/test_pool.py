@@ -334,6 +334,20 @@ def test_a_worker_in_the_place_of_one_that_died_holds_what_that_held(
     caplog.clear()
 
 
+def test_a_worker_that_died_idle_did_not_die_of_its_last_call(
+    lone: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next one holds all that it held, also what was asked last."""
+    old = lone.submit_about("a", (hold, "a"), hold, "a").result(60)
+    wait_until(lambda: lone._backlog.seats[0].call is None)
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: lone.pids not in ([], [old]))
+    new, held = lone.submit(holds, "a").result(60)
+    assert new != old
+    assert held
+    caplog.clear()
+
+
 def test_every_worker_is_made_to_hold_a_model(pool: WorkerPool) -> None:
     """Once each."""
     futures = pool.spread("a", (hold, "a"))
