@@ -190,6 +190,8 @@ class Predictor:
         if (array := self._memo.get(name)) is not None:
             return Answer(array, sha256, known.recipe, known.labels)
         self.check_room()
+        self._waiting += 1
+        began = time.monotonic()
         try:
             array = await self._run(self._settings.timeout_s, known.model, known.check, _predict, song, csv)
         except OutOfService as error:
@@ -201,6 +203,9 @@ class Predictor:
             for digest in (sha256, *known.model.terms.files):
                 await self._backend.distrust(digest)
             raise
+        finally:
+            self._waiting -= 1
+        self._note_answer(began)
         self._out_of_service.pop(sha256, None)
         self._memo.put(name, array)
         return Answer(array, sha256, known.recipe, known.labels)
@@ -275,21 +280,15 @@ class Predictor:
         loads: bool = False,
     ) -> Any:
         """Do something with a model in a worker, preferably in one that holds it; the result passes the check."""
-        self._waiting += 1
-        began = time.monotonic()
         try:
             if isinstance(self._executor, WorkerPool):
                 about = one.terms.name, (_hold, *one)
                 future = self._executor.submit_about(*about, fn, *one, *args, check=check, loads=loads)
             else:
                 future = self._executor.submit(_checked, check, fn, *one, *args)
-            result = await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
+            return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
         except TimeoutError as error:
             raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
-        finally:
-            self._waiting -= 1
-        self._note_answer(began)
-        return result
 
     def _note_answer(self, began: float) -> None:
         """Learn how often there is an answer, while something waits."""

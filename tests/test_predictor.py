@@ -64,6 +64,22 @@ async def test_a_trial_is_as_long_as_it_takes_itself(
     assert not isinstance(late.value, TooSlow)
 
 
+@pytest.mark.gen_test(timeout=120)
+async def test_a_trial_takes_no_place_of_predictions(
+    backend: LocalBackend, pool: WorkerPool, content: bytes
+) -> None:
+    """Nor do its minutes say when there will be room."""
+    await backend.put("temp/model", content)
+    asker = Predictor(backend, Registry(backend), pool, PredictionSettings(queue=1))
+    before = pool.submit(time.sleep, 3.0)
+    trial = asyncio.create_task(asker.inspect("temp/model", Registration(sha256(content)), "keras"))
+    await asyncio.to_thread(wait_until, lambda: pool._backlog._calls)
+    asker.check_room()
+    await trial
+    assert before.done()
+    assert asker._interval_s == 0
+
+
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
     """A pool whose worker has been taken over."""
