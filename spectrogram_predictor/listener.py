@@ -4,6 +4,7 @@ import asyncio
 import logging
 import resource
 import socket
+import sys
 
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -21,6 +22,9 @@ MAX_BUFFER_BYTES = 8 * 2**20
 HANDSHAKE_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 75.0
 """How long a connection may be open without a request, and how long the head of one may take."""
+
+UNREAD_TIMEOUT_S = 60.0
+"""How long an answer may be in its way without the client taking any of it: it is in memory meanwhile."""
 
 _NO_LIMIT = 2**62
 _AT_ONCE = 64
@@ -128,6 +132,8 @@ class Listener:
         try:
             connection.getpeername()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if sys.platform == "linux":
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * UNREAD_TIMEOUT_S))
         except OSError:
             # The client has gone already.
             connection.close()

@@ -1,5 +1,6 @@
 """A port under pressure."""
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -8,10 +9,15 @@ import ssl
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
+from tornado.web import Application, RequestHandler
 
+from spectrogram_predictor import listener
+from spectrogram_predictor.certificates import ServerCertificate
+from spectrogram_predictor.config import ServerSettings
 from tests.live import Live, wait_until
 
 
@@ -67,6 +73,43 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(live: Li
         while data := connection.recv(65536):
             incoming.write(data)
     assert b'{"msg":"server up"}' in tls.read(65536)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_who_does_not_read_an_answer_is_cut(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in memory meanwhile; whoever reads slowly gets all of it."""
+
+    class Large(RequestHandler):
+        def get(self) -> None:
+            self.finish(bytes(2**23))
+
+    monkeypatch.setattr(listener, "UNREAD_TIMEOUT_S", 1.0)
+    port = listener.Listener(
+        Application([("/", Large)]), ServerCertificate(certs), ServerSettings(host="127.0.0.1"), 0
+    )
+    port.start()
+
+    def connect() -> ssl.SSLSocket:
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        plain.connect(("127.0.0.1", port.port))
+        client = ssl._create_unverified_context().wrap_socket(plain)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return client
+
+    def read_slowly(client: ssl.SSLSocket) -> int:
+        received = 0
+        while data := client.recv(2**16):
+            received += len(data)
+            time.sleep(0.02)
+        return received
+
+    with await asyncio.to_thread(connect) as reading, await asyncio.to_thread(connect):
+        received = asyncio.create_task(asyncio.to_thread(read_slowly, reading))
+        await asyncio.to_thread(wait_until, lambda: len(port._streams) == 2)
+        assert await received > 2**23
+        await asyncio.to_thread(wait_until, lambda: not port._streams, 30)
+    port.stop()
 
 
 @pytest.mark.parametrize("size", [66_000, 90_000, 400_000])
