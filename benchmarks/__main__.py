@@ -84,8 +84,7 @@ def _cycles(plan: Plan) -> list[Row]:
 
 
 def _peers(plan: Plan) -> list[Row]:
-    beside = comparison.compare(plan.folder, plan.certs, plan.size(40, 200), plan.rounds)
-    return [*_prediction(plan), *beside, *_loading(plan), *_cycles(plan), *_overload(plan)]
+    return comparison.compare(plan.folder, plan.certs, plan.size(40, 200), plan.rounds)
 
 
 MEASUREMENTS: Mapping[str, Callable[[Plan], list[Row]]] = {
@@ -106,6 +105,9 @@ MEASUREMENTS: Mapping[str, Callable[[Plan], list[Row]]] = {
 }
 """What there is; the last only where it is asked for."""
 
+_BESIDE_PEERS = ("prediction", "peers", "loading", "cycles", "overload")
+"""What is measured then."""
+
 
 def main() -> int:
     """Measure what was asked for; return 1 if something could not be measured."""
@@ -114,6 +116,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for trying it out")
     options = parser.parse_args()
     names = [options.only] if options.only else [name for name in MEASUREMENTS if name != "peers"]
+    if options.only == "peers":
+        names = list(_BESIDE_PEERS)
     rows: list[Row] = []
     for name in names:
         rows += _measure(name, options.quick)

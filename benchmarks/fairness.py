@@ -7,6 +7,7 @@ from asking. The server has all of them.
 
 import base64
 import http.client
+import itertools
 import multiprocessing
 import os
 import random
@@ -17,8 +18,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -94,29 +96,59 @@ def crowd(folder: Path, certs: Path, size: int, rounds: int) -> Row:
 
 def ask(url: str, body: str, count: int) -> float:
     """Ask so many times, one after the other, from a process of its own; return the p99 in seconds."""
-    return float(np.percentile(asked(url, body, count), 99))
-
-
-def asked(url: str, body: str, count: int) -> list[float]:
-    """Ask so many times, one after the other, from a process of its own; return the seconds of each."""
     with _spawn.Pool(1) as pool:
-        return pool.apply(_ask, (url, body, count))
+        return p99(pool.apply(_ask, (url, body, count)))
+
+
+def p99(seconds: Sequence[float]) -> float:
+    """Return the 99th percentile."""
+    return float(np.percentile(seconds, 99))
+
+
+@contextmanager
+def asking(url: str, body: str) -> Iterator[list[float]]:
+    """Ask on and on meanwhile, in a process of its own; the list has the seconds of each at the end."""
+    found: list[float] = []
+    ours, theirs = _spawn.Pipe()
+    process = _spawn.Process(target=_ask_on, args=(url, body, theirs))
+    process.start()
+    theirs.close()
+    ours.recv()
+    yield found
+    ours.send(None)
+    found += ours.recv()
+    process.join()
 
 
 def _ask(url: str, body: str, count: int) -> list[float]:
+    return list(itertools.islice(_answers(url, body), count))
+
+
+def _ask_on(url: str, body: str, asker: Connection) -> None:
+    answers = _answers(url, body)
+    next(answers)
+    asker.send(None)
+    found = []
+    while not asker.poll():
+        found.append(next(answers))
+    asker.send(found)
+
+
+def _answers(url: str, body: str) -> Iterator[float]:
+    """Ask on one connection, which is there before; yield the seconds of each answer."""
     os.sched_setaffinity(0, last_processor())
     address = urlsplit(url)
     context = ssl._create_unverified_context()
     connection = http.client.HTTPSConnection(address.hostname or "", address.port, context=context)
-    found = []
-    for _ in range(count):
+    connection.connect()
+    while True:
         began = time.monotonic()
         connection.request("POST", "/prediction", body)
         answer = connection.getresponse()
         answer.read()
-        found.append(time.monotonic() - began)
+        seconds = time.monotonic() - began
         assert answer.status == 200
-    return found
+        yield seconds
 
 
 @contextmanager

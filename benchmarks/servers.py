@@ -37,7 +37,7 @@ class Process:
         return client(self.urls, certs)
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds of the process and of its descendants that run."""
+        """Return the CPU seconds of the process and of its descendants, also of those that have ended."""
         return sum(_cpu_s(pid) for pid in (self.pid, *_descendants(self.pid)))
 
     def resident_bytes(self) -> int:
@@ -209,7 +209,8 @@ def _descendants(pid: int) -> list[int]:
 
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * _TICK_S
+    # Its own, and of its children that have ended and that it has waited for.
+    return sum(map(int, fields[11:15])) * _TICK_S
 
 
 def _resident_bytes(pid: int) -> int:

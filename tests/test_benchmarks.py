@@ -1,14 +1,18 @@
 """The benchmarks run, and say what they have found: what they find is for people to judge."""
 
+import contextlib
 import importlib
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import load, servers
 from benchmarks.table import Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +39,63 @@ def test_what_is_asked_for_is_measured(name: str) -> None:
     assert done.returncode == 0, done.stderr
     assert " ok" in done.stdout or " missed" in done.stdout
     assert "failed" not in done.stdout
+
+
+class Dropping:
+    """A server that answers a few requests, and from then on closes every connection."""
+
+    def __init__(self, answered: int) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._left = answered
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            while connection.recv(2**16) and self._left:
+                self._left -= 1
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("answered", [6, 1000])
+def test_a_connection_that_breaks_is_no_answer(
+    tmp_path: Path, answered: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever drops connections is not measured as one who answers."""
+    (tmp_path / "body").touch()
+    with contextlib.closing(Dropping(answered)) as server:
+        requests = load.Requests(server.url, tmp_path / "body", count=40, concurrency=4)
+        if answered < 40:
+            with pytest.raises(AssertionError):
+                requests.send()
+            assert "Traceback" in capfd.readouterr().err
+        else:
+            assert requests.send().good.count == 40
+
+
+def test_what_ended_processes_took_is_counted() -> None:
+    """A worker that was replaced meanwhile has cost what it cost."""
+    burn = "import time\nwhile time.process_time() < 0.5: pass"
+    script = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}]); print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert servers.Process(process, []).cpu_s() >= 0.5
+        process.communicate(b"\n")
 
 
 def test_what_fails_takes_nothing_else_with_it(
