@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from spectrogram_predictor.registry import Registry
 from spectrogram_predictor.signing import Keys
 from spectrogram_predictor.tokens import Tokens
 from spectrogram_predictor.uploads import Uploads
+from tests.live import wait_until
 
 KEYS = Keys("a token for the tests")
 DIGEST = "a" * 64
@@ -97,17 +98,12 @@ async def test_who_leaves_while_a_body_is_verified_is_not_asked_for(
     services.threads.submit(verified.wait, 30)
     _, writer = await asyncio.open_connection("localhost", http_port)
     writer.write(f"POST /prediction HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-    await until(services.threads._work_queue.qsize)
+    await asyncio.to_thread(wait_until, services.threads._work_queue.qsize)
     writer.close()
-    await until(lambda: not services.in_flight)
+    await asyncio.to_thread(wait_until, lambda: not services.in_flight)
     verified.set()
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=10)
     assert stuck.asked == 0
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.gen_test
