@@ -94,7 +94,7 @@ class PredictionSettings:
     executor: str = _option("process", "entry point of group spectrogram_predictor.executors")
     workers: int = _option(0, "worker processes; 0 for one per processor", minimum=0)
     threads: int = _option(1, "TensorFlow threads in each worker", minimum=1)
-    queue: int = _option(64, "predictions that may wait; more are answered 429", minimum=1)
+    queue: int = _option(64, "predictions that may wait or be computed; more are answered 429", minimum=1)
     timeout_s: float = _option(60.0, "a prediction that takes longer is answered 503", minimum=0.1)
     cached_models: int = _option(4, "models kept loaded in each worker", minimum=1)
     cached_answers: int = _option(
