@@ -105,7 +105,7 @@ MEASUREMENTS: Mapping[str, Callable[[Plan], list[Row]]] = {
 }
 """What there is; the last only where it is asked for."""
 
-_BESIDE_PEERS = ("prediction", "peers", "loading", "cycles", "overload")
+BESIDE_PEERS = ("prediction", "peers", "loading", "cycles", "overload")
 """What is measured then."""
 
 
@@ -117,7 +117,7 @@ def main() -> int:
     options = parser.parse_args()
     names = [options.only] if options.only else [name for name in MEASUREMENTS if name != "peers"]
     if options.only == "peers":
-        names = list(_BESIDE_PEERS)
+        names = list(BESIDE_PEERS)
     rows: list[Row] = []
     for name in names:
         rows += _measure(name, options.quick)

@@ -119,3 +119,21 @@ def test_what_fails_takes_nothing_else_with_it(
     assert "0.50" in said.out
     assert "Traceback" in said.err
     assert run(monkeypatch, "--only", "second") == 0
+
+
+def test_what_fails_beside_the_peers_takes_nothing_else_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It takes an hour: all parts are measured, though one cannot be."""
+
+    def fail(plan: benchmarks.Plan) -> list[Row]:
+        raise AttributeError("no such peer")
+
+    parts = [name for name in benchmarks.BESIDE_PEERS if name != "peers"]
+    assert {"prediction", "loading", "cycles", "overload"} == set(parts)
+    measured = {name: lambda _, name=name: [Row(f"row of {name}", "1", "2", 0.5, "at most 1")] for name in parts}
+    monkeypatch.setattr(benchmarks, "MEASUREMENTS", {**measured, "peers": fail})
+    assert run(monkeypatch, "--only", "peers") == 1
+    said = capsys.readouterr().out
+    assert "no such peer" in said
+    assert all(f"row of {name}" in said for name in parts)
