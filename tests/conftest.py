@@ -75,8 +75,8 @@ def _no_unexpected_warnings(caplog: pytest.LogCaptureFixture, request: pytest.Fi
     yield
     records = [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
     # Keras warns of old formats, TensorFlow of many models in one process: both are what tests do.
-    # Werkzeug is the S3 server's: what it stumbles over is its own.
-    unexpected = [record for record in records if record.name not in ("absl", "tensorflow", "werkzeug")]
+    # Moto is the S3 server: what it stumbles over is its own.
+    unexpected = [record for record in records if record.name not in ("absl", "tensorflow", "moto")]
     assert not unexpected, [record.getMessage() for record in unexpected]
 
 
