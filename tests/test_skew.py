@@ -149,6 +149,7 @@ def test_goldens_without_an_end_are_refused_at_once(live: Live, tmp_path: Path) 
     assert refused.value.code == "rejected"
 
 
+@pytest.mark.long
 def test_a_slow_trial_is_refused_for_what_it_takes(make_live: Callable[..., Live], tmp_path: Path) -> None:
     """Another model is promoted before that, whose goldens take no time."""
     live = make_live(prediction__workers=2, prediction__timeout_s=5.0)
