@@ -61,7 +61,9 @@ class Partials:
                 return await self.get(upload_id)
         info = Info(upload_id or uuid.uuid4().hex, length, sha256, metadata)
         await self._backend.begin(info.upload_id)
-        await self._backend.put(storage.info_key(info.upload_id), info.to_json())
+        if not await self._backend.put(storage.info_key(info.upload_id), info.to_json(), exclusive=True):
+            # Begun beside this call, and perhaps whole by now.
+            return await self.get(info.upload_id)
         logger.info("began upload %s of %s (%d bytes)", info.upload_id, sha256, length)
         return info
 
@@ -104,7 +106,12 @@ class Partials:
         return Status(info, min(stored, info.length - 1), expires)
 
     async def append(
-        self, upload_id: str, offset: int, on_superseded: Callable[[], None] | None = None
+        self,
+        upload_id: str,
+        offset: int,
+        on_superseded: Callable[[], None] | None = None,
+        *,
+        again: bool = False,
     ) -> "Append":
         """Go on with an upload, in place of whoever does so now.
 
@@ -116,6 +123,8 @@ class Partials:
             Where the client goes on.
         on_superseded : callable, optional
             Called when somebody else goes on with it.
+        again : bool
+            What comes may begin before the upload's end: what is there already is skipped.
 
         Raises
         ------
@@ -130,7 +139,7 @@ class Partials:
         try:
             if earlier:
                 await earlier.supersede()
-            await append.open(self._backend, offset)
+            await append.open(self._backend, offset, again=again)
         except BaseException:
             await append.close()
             raise
@@ -173,10 +182,12 @@ class Partials:
     async def recover(self) -> None:
         """Finish what is whole, and in the hands of nobody: the server that had it has died."""
         oldest = await self._backend.now() - self.grace_s
-        for upload_id, entries in (await self._idle(oldest)).items():
+        idle = await self._idle(oldest)
+        # Of most there is nothing but what they were begun for, which is not worth a read at each sweep.
+        for upload_id in [each for each, entries in idle.items() if _bytes_of(each, entries)]:
             with contextlib.suppress(UploadGone):
                 info = await self.get(upload_id)
-                whole = _bytes_of(upload_id, entries) and await self._backend.stored(upload_id) == info.length
+                whole = await self._backend.stored(upload_id) == info.length
                 if whole and upload_id not in self._active:
                     logger.info("finishing upload %s, which was whole and left alone", upload_id)
                     await self._finish(info)
@@ -273,7 +284,7 @@ class Append:
         # For one thing at a time: somebody newer comes while a write is under way.
         self._turn = asyncio.Lock()
 
-    async def open(self, backend: Backend, offset: int) -> None:
+    async def open(self, backend: Backend, offset: int, *, again: bool) -> None:
         """Become the upload's only writer."""
         async with self._turn:
             self._check()
@@ -287,7 +298,8 @@ class Append:
                 raise UploadGone("the upload is lost: begin a new one")
             self.offset = self.info.length if self.done or partial is None else partial.stored
             expected = min(self.offset, self.info.length - 1)
-            if offset != expected and not (self.info.done and offset == self.info.length):
+            skips = again and offset < expected
+            if offset != expected and not skips and not (self.info.done and offset == self.info.length):
                 raise OffsetMismatch(f"the upload is at {expected}, not at {offset}")
             self._skipped = self.offset - offset
             if partial and not self.done:

@@ -1,5 +1,6 @@
 """Uploads that can be gone on with, without HTTP: what a client or a server that dies leaves behind."""
 
+import asyncio
 import dataclasses
 from pathlib import Path
 
@@ -157,6 +158,30 @@ async def test_what_is_begun_twice_is_begun_once(make_backend: object) -> None:
     await send(house, first.upload_id, 0, 100)
     assert await house.uploads.partials.create(len(DATA), sha256(DATA), upload_id="a" * 32) == first
     assert (await house.uploads.partials.status(first.upload_id, LONG_S)).offset == 100
+
+
+@pytest.mark.gen_test
+async def test_what_is_begun_twice_at_once_is_begun_once(
+    make_backend: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower of two calls does not undo what has come since the other one's answer."""
+    slow, fast = await server(make_backend), await server(make_backend)
+    reached, go = asyncio.Event(), asyncio.Event()
+    put = slow.backend.put
+
+    async def late(key: str, data: bytes, *, exclusive: bool = False) -> bool:
+        reached.set()
+        await go.wait()
+        return await put(key, data, exclusive=exclusive)
+
+    monkeypatch.setattr(slow.backend, "put", late)
+    first = asyncio.create_task(slow.uploads.partials.create(len(DATA), sha256(DATA), upload_id="a" * 32))
+    await reached.wait()
+    await fast.uploads.partials.create(len(DATA), sha256(DATA), upload_id="a" * 32)
+    assert await send(fast, "a" * 32, 0, len(DATA)) == len(DATA)
+    go.set()
+    assert (await first).done
+    assert (await fast.uploads.partials.status("a" * 32, LONG_S)).offset == len(DATA)
 
 
 @pytest.mark.gen_test

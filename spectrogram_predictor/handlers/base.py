@@ -189,7 +189,7 @@ class BaseHandler(RequestHandler):
         method = self.request.method or ""
         self.nonce = self.services.tokens.check(token.strip(), method, self.request.path, again=once)
         if once:
-            await self.services.tokens.claim(self.nonce, self.essence)
+            self.spent = await self.services.tokens.claim(self.nonce, self.essence)
 
     async def begin(self) -> None:
         """Decide more from the headers; for handlers to override."""
@@ -354,7 +354,8 @@ class BaseHandler(RequestHandler):
             self.set_header("Connection", "close")
         if error.status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
-        return dumps({"msg": error.message, "code": error.code})
+        # To a POST that stands for a HEAD, as tus has them, a body would be no body either.
+        return dumps({"msg": error.message, "code": error.code}) if self.request.method != "HEAD" else b""
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than {self.max_bytes} bytes")
