@@ -400,6 +400,26 @@ def test_of_two_servers_the_one_that_was_asked_last_wins(two: tuple[Tus, Tus]) -
     assert b.offset(path) == len(data)
 
 
+def test_who_is_refused_twice_is_answered_once(two: tuple[Tus, Tus]) -> None:
+    """Another one comes while an upload is being opened: both that and the opening fail."""
+    a, b = two
+    data = noise(10 * MIB)
+    path = a.create(data)
+    claim = a.live.storage / path.replace("/uploads", "incoming") / "claim"
+    with sending(a, path, 0, data):
+        wait_until(claim.exists)
+        claimed = claim.read_bytes()
+        # Its lock stays, so that whoever comes next waits for it.
+        os.kill(a.live.process.pid, signal.SIGSTOP)
+        # As much as sockets take while nobody reads.
+        with sending(b, path, 0, data[: MIB // 2]) as older:
+            wait_until(lambda: claim.read_bytes() != claimed)
+            assert b.patch(path, 0, data[:10]).status_code == 423
+            assert older.recv(100).startswith(b"HTTP/1.1 409 ")
+        a.live.kill()
+    assert "a request failed" not in b.live.log
+
+
 def test_a_server_that_hangs_keeps_its_uploads_until_it_is_gone(two: tuple[Tus, Tus]) -> None:
     """423 from the other one, which tells the offset all the same; once it is killed, the other one goes on."""
     a, b = two
