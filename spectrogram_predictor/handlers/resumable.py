@@ -215,23 +215,15 @@ class CreationHandler(TusHandler):
         await super().begin()
         if self.request.method != "POST":
             return
-        for name in _NOT_TAKEN:
-            if name in self.request.headers:
-                raise BadRequest(f"{name}: this extension of tus is not one of those here")
-        length = _number(self.request.headers, "Upload-Length")
-        if not length:
-            raise BadRequest("the model is empty")
-        if length > self.max_bytes:
-            raise TooLarge(f"the model is larger than {self.max_bytes} bytes")
-        metadata = self.request.headers.get("Upload-Metadata", "")
-        sha256 = await self._registered(_parse_metadata(metadata))
-        await self.services.uploads.check_room(length, registered=True)
+        length = self._length()
         sends = self.request.headers.get("Content-Type") == MEDIA_TYPE
         if sends:
             # Before there is an upload that nobody would be told of.
             self.admit()
             self.check_end(0, length)
-        self._info = await self._create(length, sha256, metadata)
+        name = self.services.tokens.name(self.nonce)
+        # Of what was begun already, the registration is not made again either: it would undo a rejection.
+        self._info = await (self._partials.get(name) if self.spent else self._create(name, length))
         if sends:
             await self.open_body(self._info.upload_id, 0, again=True)
 
@@ -251,12 +243,22 @@ class CreationHandler(TusHandler):
         """Say what can be done."""
         _say_options(self)
 
-    async def _create(self, length: int, sha256: str, metadata: str) -> Info:
-        """Begin the upload, or return what this very request began; once that has ended, it is gone."""
-        name = self.services.tokens.name(self.nonce)
-        if self.spent:
-            return await self._partials.get(name)
-        info = await self._partials.create(length, sha256, metadata, upload_id=name)
+    def _length(self) -> int:
+        for name in _NOT_TAKEN:
+            if name in self.request.headers:
+                raise BadRequest(f"{name}: this extension of tus is not one of those here")
+        length = _number(self.request.headers, "Upload-Length")
+        if not length:
+            raise BadRequest("the model is empty")
+        if length > self.max_bytes:
+            raise TooLarge(f"the model is larger than {self.max_bytes} bytes")
+        return length
+
+    async def _create(self, upload_id: str, length: int) -> Info:
+        metadata = self.request.headers.get("Upload-Metadata", "")
+        sha256 = await self._registered(_parse_metadata(metadata))
+        await self.services.uploads.check_room(length, registered=True)
+        info = await self._partials.create(length, sha256, metadata, upload_id=upload_id)
         await self.services.tokens.spend(self.nonce, self.essence)
         return info
 
