@@ -112,6 +112,7 @@ class BaseHandler(RequestHandler):
         """Take what the handler works with."""
         self.services = services
         self.operation: Operation | None = route.operations.get(self.request.method or "")
+        self._allowed = ", ".join(route.operations)
         self.size = 0
         self.failure: SpectrogramPredictorError | None = None
         self._received: list[bytes | bytearray] = []
@@ -352,6 +353,8 @@ class BaseHandler(RequestHandler):
             self.set_header("Retry-After", str(error.retry_after_s))
         if self._closing:
             self.set_header("Connection", "close")
+        if error.status == 405:
+            self.set_header("Allow", self._allowed)
         if error.status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
         # To a POST that stands for a HEAD, as tus has them, a body would be no body either.
