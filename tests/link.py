@@ -49,6 +49,8 @@ class Link:
         Bytes that clients have sent.
     connections : int
         How many there were.
+    turns : int
+        How often a client sent something after it had heard something, or at first.
     """
 
     target: str
@@ -61,6 +63,7 @@ class Link:
     passing: threading.Event = field(default_factory=threading.Event)
     sent: int = 0
     connections: int = 0
+    turns: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _servers: set[socket.socket] = field(default_factory=set)
 
@@ -127,11 +130,12 @@ def _serve(state: Link, client: socket.socket) -> None:
         _reset(client)
         return
     state._servers.add(server)
-    deaf = threading.Event()
-    threading.Thread(target=_back, args=(server, client, deaf), daemon=True).start()
+    deaf, heard = threading.Event(), threading.Event()
+    heard.set()
+    threading.Thread(target=_back, args=(server, client, deaf, heard), daemon=True).start()
     kind = "fin"
     with contextlib.suppress(OSError):
-        kind = _forth(state, client, server, deaf)
+        kind = _forth(state, client, server, deaf, heard)
     state._servers.discard(server)
     if kind == "stall":
         with contextlib.suppress(OSError):
@@ -147,11 +151,16 @@ def _serve(state: Link, client: socket.socket) -> None:
             _reset(end)
 
 
-def _forth(state: Link, client: socket.socket, server: socket.socket, deaf: threading.Event) -> str:
+def _forth(
+    state: Link, client: socket.socket, server: socket.socket, deaf: threading.Event, heard: threading.Event
+) -> str:
     """Pass on what the client sends; return how the link broke."""
     with _way(server, state.latency_s) as put:
         while data := client.recv(state.piece_bytes):
             state.passing.wait()
+            if heard.is_set():
+                heard.clear()
+                state.turns += 1
             count, kind = state.take(len(data))
             if kind == "deaf":
                 deaf.set()
@@ -213,9 +222,10 @@ def _unread(connection: socket.socket) -> bool:
     return False
 
 
-def _back(server: socket.socket, client: socket.socket, deaf: threading.Event) -> None:
+def _back(server: socket.socket, client: socket.socket, deaf: threading.Event, heard: threading.Event) -> None:
     with contextlib.suppress(OSError):
         while (data := server.recv(_CHUNK)) and not deaf.is_set():
+            heard.set()
             client.sendall(data)
     with contextlib.suppress(OSError):
         client.shutdown(socket.SHUT_RDWR)
