@@ -30,6 +30,7 @@ HANDOVER_S = 2.0
 """How long asking for an offset waits for the disk of a client that was sending, and may be dead."""
 
 _MAX_DIGESTS = 256
+_SUPERSEDED = "somebody else goes on with this upload"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -112,8 +113,9 @@ class Partials:
         on_superseded: Callable[[], None] | None = None,
         *,
         again: bool = False,
+        arrived: float = 0.0,
     ) -> "Append":
-        """Go on with an upload, in place of whoever does so now.
+        """Go on with an upload, in place of whoever does so now, unless that one came later.
 
         Parameters
         ----------
@@ -125,16 +127,22 @@ class Partials:
             Called when somebody else goes on with it.
         again : bool
             What comes may begin before the upload's end: what is there already is skipped.
+        arrived : float
+            When the client came, by any clock of this process; before all others by default.
 
         Raises
         ------
+        Superseded
+            Somebody who came later goes on with it.
         UploadGone
             There is no such upload.
         OffsetMismatch
             It is at another offset.
         """
-        append = Append(self, upload_id, on_superseded)
+        append = Append(self, upload_id, on_superseded, arrived)
         earlier = self._active.get(upload_id)
+        if earlier and earlier.arrived > arrived:
+            raise Superseded(_SUPERSEDED)
         self._active[upload_id] = append
         try:
             if earlier:
@@ -182,9 +190,9 @@ class Partials:
     async def recover(self) -> None:
         """Finish what is whole, and in the hands of nobody: the server that had it has died."""
         oldest = await self._backend.now() - self.grace_s
-        idle = await self._idle(oldest)
         # Of most there is nothing but what they were begun for, which is not worth a read at each sweep.
-        for upload_id in [each for each, entries in idle.items() if _bytes_of(each, entries)]:
+        idle = {each for each, entries in (await self._idle(oldest)).items() if _bytes_of(each, entries)}
+        for upload_id in idle:
             with contextlib.suppress(UploadGone):
                 info = await self.get(upload_id)
                 whole = await self._backend.stored(upload_id) == info.length
@@ -264,14 +272,19 @@ class Append:
     ----------
     info : Info
         What the upload was begun for.
+    arrived : float
+        When the client came.
     offset : int
         What comes next.
     done : bool
         All bytes are here, and they are the right ones.
     """
 
-    def __init__(self, partials: Partials, upload_id: str, on_superseded: Callable[[], None] | None) -> None:
+    def __init__(
+        self, partials: Partials, upload_id: str, on_superseded: Callable[[], None] | None, arrived: float
+    ) -> None:
         self.upload_id = upload_id
+        self.arrived = arrived
         self.offset = 0
         self.done = False
         self._partials = partials
@@ -379,7 +392,7 @@ class Append:
 
     def _check(self) -> None:
         if self._superseded or self._closed:
-            raise Superseded("somebody else goes on with this upload")
+            raise Superseded(_SUPERSEDED)
 
 
 def _bytes_of(upload_id: str, entries: Sequence[Entry]) -> set[str]:

@@ -194,6 +194,25 @@ async def test_what_was_never_begun_leaves_nothing(make_backend: object, tmp_pat
 
 
 @pytest.mark.gen_test
+async def test_of_two_the_one_that_came_later_wins(make_backend: object) -> None:
+    """Also if the older one gets to the upload after it."""
+    one = await server(make_backend)
+    info = await one.uploads.partials.create(len(DATA), sha256(DATA))
+    newer = await one.uploads.partials.append(info.upload_id, 0, arrived=2.0)
+    with pytest.raises(Superseded):
+        await one.uploads.partials.append(info.upload_id, 0, again=True, arrived=1.0)
+    await newer.write(DATA[:100])
+    assert await newer.end() == 100
+    with pytest.raises(Superseded):
+        await one.uploads.partials.append(info.upload_id, 100, arrived=1.0)
+    newest = await one.uploads.partials.append(info.upload_id, 100, arrived=3.0)
+    with pytest.raises(Superseded):
+        await newer.write(DATA[100:])
+    await newest.close()
+    await newer.close()
+
+
+@pytest.mark.gen_test
 async def test_an_upload_that_was_ended_takes_nothing(make_backend: object) -> None:
     """Not from whoever was sending either."""
     one = await server(make_backend)

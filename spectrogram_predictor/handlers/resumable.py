@@ -61,6 +61,8 @@ class TusHandler(BaseHandler):
         super().initialize(services, route)
         self._partials = services.uploads.partials
         self._append: Append | None = None
+        # Not when it gets to the upload: what it takes to begin one may take the older of two longer.
+        self._arrived = asyncio.get_running_loop().time()
         self._slot = contextlib.ExitStack()
         self._checksum: Checksum | None = None
         self._cleaning: asyncio.Task[None] | None = None
@@ -112,7 +114,9 @@ class TusHandler(BaseHandler):
         TooLarge
             More is coming than was said.
         """
-        self._append = await self._partials.append(upload_id, offset, self._superseded, again=again)
+        self._append = await self._partials.append(
+            upload_id, offset, self._superseded, again=again, arrived=self._arrived
+        )
         self.check_end(offset, self._append.info.length)
 
     def check_end(self, offset: int, length: int) -> None:
