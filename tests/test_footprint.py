@@ -10,7 +10,7 @@ import pytest
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import Unprocessable
 from spectrogram_predictor.pool import WorkerPool
-from spectrogram_predictor.worker import catalog, footprint, gate, layers, operations
+from spectrogram_predictor.worker import catalog, footprint, gate, layers, operations, shapes
 from tests import gauge
 from tests.live import wait_until
 
@@ -324,7 +324,7 @@ def test_the_most_that_is_held_at_a_time_counts() -> None:
 def test_what_is_open_has_a_size_too() -> None:
     """A song decides it; until then, something does."""
     model = model_of(("InputLayer", {"batch_shape": [None, None, 2]}), ("Dense", {"units": 5}))
-    assert footprint.measure(model).peak == footprint.OPEN * 7
+    assert footprint.measure(model).peak == shapes.OPEN * 7
 
 
 @pytest.mark.parametrize("steps", [130, 1300])
