@@ -28,7 +28,7 @@ from spectrogram_predictor.errors import (
     Unprocessable,
     UnsupportedMedia,
 )
-from spectrogram_predictor.worker import compatibility, gate
+from spectrogram_predictor.worker import allowance, compatibility, gate
 
 Shape = tuple[int | None, ...]
 
@@ -98,6 +98,7 @@ class Model:
         # Looking for the function that fits takes longer than to compute a small model.
         # Nothing in `call` depends on values; AutoGraph would write its source to a file.
         self._function = tf.function(call, signature, autograph=False).get_concrete_function()
+        allowance.check_graph(self._function, gate.MAX_PEAK)
 
     @property
     def shapes(self) -> list[Shape]:
@@ -177,14 +178,22 @@ def load(path: Path, format: str, *, allow_custom: bool = False) -> Model:  # no
     ModelNotFound, Unavailable
         There is no file, or this machine cannot read or hold it now; nothing is known of its content.
     """
+    if not path.exists():
+        raise ModelNotFound("the model's file is gone")
+    most = gate.check(path, format, allow_custom=allow_custom)
     try:
-        model = _load(path, format, allow_custom)
+        with allowance.of_weights(most):
+            return _called(_load(path, format, allow_custom))
     except SpectrogramPredictorError:
         raise
     except Exception as error:
         raise_if_passing(error)
         # Keras raises every kind of exception at a file that is not what it expects.
         raise UnsupportedMedia(_explain(path, format, error)) from error
+
+
+def _called(model: Any) -> Model:
+    """Return a model that can be called, if it is one."""
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise Unprocessable("the model does not say the shapes of its inputs")
     if len(model.outputs) != 1:
@@ -197,9 +206,6 @@ def load(path: Path, format: str, *, allow_custom: bool = False) -> Model:  # no
 
 
 def _load(path: Path, format: str, allow_custom: bool) -> Any:  # noqa: A002
-    if not path.exists():
-        raise ModelNotFound("the model's file is gone")
-    gate.check(path, format, allow_custom=allow_custom)
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         # Keras chooses the format by the name's ending.
         link = Path(folder) / f"model.{format}"
@@ -271,5 +277,11 @@ def public(error: Exception) -> str:
     return re.sub(r"\S*/\S+", "…", lines[0])[:300]
 
 
+def _compile_nothing(model: Any, config: Any) -> None:
+    """Leave out what a model in another was trained with: a metric may take any amount of memory."""
+    del model, config
+
+
 # Not custom_objects: Keras looks there for HDF5 files only. This process loads models and does nothing else.
 _accept_legacy_arguments()
+keras.Model.compile_from_config = _compile_nothing
