@@ -47,7 +47,12 @@ def is_in_place(argument: str, class_name: str) -> bool:
 
 def strange(config: Config) -> str | None:
     """Return the name of a layer's argument that is a list or an array and must not be, if there is one."""
-    return next((name for name, value in config.items() if name not in _LISTS and _is_listed(value)), None)
+    return next((name for name, value in config.items() if _is_listed(value) and not _may_be(name)), None)
+
+
+def _may_be(argument: str) -> bool:
+    # What is in place of an object is looked at there.
+    return argument in _LISTS or argument.endswith(tuple(_OBJECTS))
 
 
 def _is_listed(value: Any) -> bool:

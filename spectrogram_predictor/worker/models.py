@@ -180,9 +180,8 @@ def load(path: Path, format: str, *, allow_custom: bool = False) -> Model:  # no
     """
     if not path.exists():
         raise ModelNotFound("the model's file is gone")
-    most = gate.check(path, format, allow_custom=allow_custom)
     try:
-        with allowance.of_weights(most):
+        with allowance.of_weights(gate.check(path, format, allow_custom=allow_custom)):
             return _called(_load(path, format, allow_custom))
     except SpectrogramPredictorError:
         raise
