@@ -453,7 +453,9 @@ def test_what_a_worker_says_is_marked(light_pool: WorkerPool, caplog: pytest.Log
     caplog.clear()
 
 
-def test_a_worker_makes_the_server_keep_few_names(light_pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_makes_the_server_keep_few_names(
+    light_pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each would stay for as long as the server lives."""
     wait_until(lambda: light_pool.ready)
     lines = [json.dumps({"logger": f"made_up_{number}", "message": f"said {number}"}) for number in range(1000)]

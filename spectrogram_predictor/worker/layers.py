@@ -99,6 +99,15 @@ def adaptive_pooling(config: Config, shapes: list[Shape]) -> Made:
     return Made([together(made, channels)], 0, 2 * shapes[0][0] * between * channels)
 
 
+def adaptive_max_pooling(config: Config, shapes: list[Shape]) -> Made:
+    sizes, _, _ = spatial(config, shapes[0])
+    for n, made in zip(sizes, many(config["output_size"], len(sizes)), strict=True):
+        # Keras looks at windows of one more, too.
+        if math.ceil(n / made) >= n:
+            raise ValueError(f"of {n} it takes windows of {n + 1}, at which TensorFlow ends the process")
+    return adaptive_pooling(config, shapes)
+
+
 def global_pooling(config: Config, shapes: list[Shape]) -> Made:
     sizes, channels, together = spatial(config, shapes[0])
     if config.get("keepdims"):
@@ -342,7 +351,8 @@ RULES: Mapping[str, Rule] = {
     **_each(depthwise, "DepthwiseConv{0}D"),
     **_each(separable, "SeparableConv{0}D SeparableConvolution{0}D"),
     **_each(pooling, _POOLING),
-    **_each(adaptive_pooling, "AdaptiveAveragePooling{0}D AdaptiveMaxPooling{0}D"),
+    **_each(adaptive_pooling, "AdaptiveAveragePooling{0}D"),
+    **_each(adaptive_max_pooling, "AdaptiveMaxPooling{0}D"),
     **_each(global_pooling, _GLOBAL),
     **_each(upsampling, "UpSampling{0}D"),
     **_each(padding, "ZeroPadding{0}D"),

@@ -60,6 +60,12 @@ def arguments() -> Iterator[Animal]:
             (1000,),
         )
     yield from of_config(
+        "windows that end the process",
+        "^the layer 'odd' of class AdaptiveMaxPooling1D is of a size that cannot be told: .* ends the process",
+        lambda dialect, trap: dialect.layer("AdaptiveMaxPooling1D", output_size=1),
+        (10, 4),
+    )
+    yield from of_config(
         "what can be normalized anew",
         "^the model would have [0-9,]+ weights, and its file holds [0-9,]+ numbers",
         lambda dialect, trap: dialect.layer("BatchNormalization", renorm=True),
