@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import box, bucket, comparison, fairness, features, gate, kernel, prediction, upload
+from benchmarks import box, bucket, comparison, fairness, features, gate, kernel, prediction, pressure, upload
 from benchmarks.table import Row, show
 from spectrogram_predictor.certificates import make_self_signed
 
@@ -71,9 +71,21 @@ def _prediction(plan: Plan) -> list[Row]:
     return prediction.compare(plan.folder, plan.certs, plan.size(40, 200), plan.rounds)
 
 
+def _overload(plan: Plan) -> list[Row]:
+    return pressure.overload(plan.folder, plan.certs, plan.size(5, 60))
+
+
+def _loading(plan: Plan) -> list[Row]:
+    return [pressure.loading(plan.folder, plan.certs, plan.mib(50, 500), plan.size(100, 400), plan.rounds)]
+
+
+def _cycles(plan: Plan) -> list[Row]:
+    return [pressure.cycles(plan.folder, plan.certs, plan.size(3, 10), plan.size(6, 100))]
+
+
 def _peers(plan: Plan) -> list[Row]:
-    rows = _prediction(plan)
-    return rows + comparison.compare(plan.folder, plan.certs, plan.size(40, 200), plan.rounds)
+    beside = comparison.compare(plan.folder, plan.certs, plan.size(40, 200), plan.rounds)
+    return [*_prediction(plan), *beside, *_loading(plan), *_cycles(plan), *_overload(plan)]
 
 
 MEASUREMENTS: Mapping[str, Callable[[Plan], list[Row]]] = {
@@ -83,6 +95,9 @@ MEASUREMENTS: Mapping[str, Callable[[Plan], list[Row]]] = {
     "fairness": _fairness,
     "bucket": _bucket,
     "prediction": _prediction,
+    "overload": _overload,
+    "loading": _loading,
+    "cycles": _cycles,
     "features": lambda plan: features.compare(plan.folder, plan.rounds),
     "kernel": lambda plan: kernel.compare(plan.folder, plan.rounds),
     "gate": lambda plan: gate.compare(plan.folder, plan.rounds),

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -51,9 +51,10 @@ def compare(folder: Path, certs: Path, count: int, rounds: int) -> list[Row]:
         headers: Mapping[str, str],
         secret: str = "",
     ) -> None:
-        load.run(url, body, 20, prediction.CONCURRENCY, headers, secret=secret)
+        requests = load.Requests(url, body, count, prediction.CONCURRENCY, headers, secret=secret)
+        replace(requests, count=20).send()
         before = server.cpu_s()
-        loaded = load.run(url, body, count, prediction.CONCURRENCY, headers, secret=secret)
+        loaded = requests.send()
         found.setdefault(name, []).append(_Asked(loaded.per_s, (server.cpu_s() - before) / count))
 
     for _ in range(rounds):

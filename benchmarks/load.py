@@ -4,8 +4,7 @@ BODY is a file, a HEADER is NAME:VALUE. Connections are kept. PER_S 0 is as fast
 requests are due at that rate, and an answer's time counts from when its request was due. With SIGNING_TOKEN in the
 environment, each request has a bearer token of its own, made before.
 
-Prints JSON: answers per second, seconds to the answer, this process's CPU seconds, and how often there was which
-status.
+Prints JSON: the seconds that it took, this process's CPU seconds, and of each status how often and when it came.
 """
 
 import collections
@@ -19,39 +18,39 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 _TIMEOUT_S = 120.0
-_NO_HEADERS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Those of one status; times in seconds."""
+
+    count: int
+    p50_s: float
+    p99_s: float
 
 
 @dataclass(frozen=True)
 class Load:
-    """What came of it; times in seconds."""
+    """What came of it."""
 
-    per_s: float
-    p50_s: float
-    p99_s: float
+    wall_s: float
     cpu_s: float
-    statuses: Mapping[str, int]
+    answers: Mapping[int, Answers]
 
+    @property
+    def good(self) -> Answers:
+        """The answers that were none of refusal."""
+        return self.answers[200]
 
-def run(
-    url: str,
-    body: Path,
-    count: int,
-    concurrency: int,
-    headers: Mapping[str, str] = _NO_HEADERS,
-    *,
-    per_s: float = 0,
-    secret: str = "",
-) -> Load:
-    """Send it from a process of its own; every answer must be 200."""
-    load = begin(url, body, count, concurrency, headers, per_s=per_s, secret=secret)()
-    assert set(load.statuses) == {"200"}, load.statuses
-    return load
+    @property
+    def per_s(self) -> float:
+        """How many of those came in a second."""
+        return self.good.count / self.wall_s
 
 
 class Begun:
@@ -64,32 +63,60 @@ class Begun:
         """Wait for the end."""
         said, _ = self._process.communicate()
         assert self._process.returncode == 0
-        return Load(**json.loads(said))
+        told = json.loads(said)
+        answers = {int(status): Answers(**each) for status, each in told.pop("answers").items()}
+        return Load(**told, answers=answers)
 
 
-def begin(
-    url: str,
-    body: Path,
-    count: int,
-    concurrency: int,
-    headers: Mapping[str, str] = _NO_HEADERS,
-    *,
-    per_s: float = 0,
-    secret: str = "",
-) -> Begun:
-    """Begin to send it."""
-    given = [f"{name}:{value}" for name, value in headers.items()]
-    command = [sys.executable, "-m", "benchmarks.load", url, *map(str, (body, count, concurrency, per_s)), *given]
-    environ = {**os.environ, "SIGNING_TOKEN": secret}
-    return Begun(subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1], env=environ))
+@dataclass(frozen=True)
+class Requests:
+    """What is sent.
+
+    Parameters
+    ----------
+    url : str
+        Where.
+    body : Path
+        What, each time.
+    count, concurrency : int > 0
+        How often, and on how many connections.
+    headers : mapping
+        With each.
+    per_s : float >= 0
+        How many are due a second; 0 for as many as are answered.
+    secret : str
+        What bearer tokens are made from, if there are to be any.
+    """
+
+    url: str
+    body: Path
+    count: int
+    concurrency: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    per_s: float = 0
+    secret: str = ""
+
+    def send(self) -> Load:
+        """Send them from a process of its own; every answer must be 200."""
+        load = self.begin()()
+        assert set(load.answers) == {200}, load.answers
+        return load
+
+    def begin(self) -> Begun:
+        """Begin to send them."""
+        numbers = map(str, (self.body, self.count, self.concurrency, self.per_s))
+        given = [f"{name}:{value}" for name, value in self.headers.items()]
+        command = [sys.executable, "-m", "benchmarks.load", self.url, *numbers, *given]
+        environ = {**os.environ, "SIGNING_TOKEN": self.secret}
+        root = Path(__file__).parents[1]
+        return Begun(subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root, env=environ))
 
 
 def main(url: str, body: str, count: str, concurrency: str, per_s: str, *headers: str) -> None:
     """Send it, and print what came of it."""
     content, path = Path(body).read_bytes(), urlsplit(url).path
     turns = iter(list(_turns(int(count), path, dict(header.split(":", 1) for header in headers))))
-    taken: list[float] = []
-    statuses: collections.Counter[str] = collections.Counter()
+    taken: dict[int, list[float]] = collections.defaultdict(list)
     wall, cpu = time.perf_counter(), time.process_time()
 
     def send() -> None:
@@ -100,8 +127,7 @@ def main(url: str, body: str, count: str, concurrency: str, per_s: str, *headers
             connection.request("POST", path, content, pairs)
             answer = connection.getresponse()
             answer.read()
-            taken.append(time.perf_counter() - due)
-            statuses[str(answer.status)] += 1
+            taken[answer.status].append(time.perf_counter() - due)
 
     threads = [threading.Thread(target=send) for _ in range(int(concurrency))]
     for thread in threads:
@@ -109,9 +135,13 @@ def main(url: str, body: str, count: str, concurrency: str, per_s: str, *headers
     for thread in threads:
         thread.join()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    percentile = statistics.quantiles(taken, n=100)
-    load = {"per_s": len(taken) / wall, "p50_s": percentile[49], "p99_s": percentile[98], "cpu_s": cpu}
-    print(json.dumps({**load, "statuses": statuses}))
+    answers = {status: _spread(seconds) for status, seconds in taken.items()}
+    print(json.dumps({"wall_s": wall, "cpu_s": cpu, "answers": answers}))
+
+
+def _spread(seconds: list[float]) -> dict[str, float]:
+    percentile = statistics.quantiles(seconds, n=100) if len(seconds) > 1 else 99 * seconds
+    return {"count": len(seconds), "p50_s": percentile[49], "p99_s": percentile[98]}
 
 
 def _turns(count: int, path: str, headers: dict[str, str]) -> Iterator[tuple[int, dict[str, str]]]:

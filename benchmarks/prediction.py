@@ -88,7 +88,8 @@ def compare(folder: Path, certs: Path, count: int, rounds: int) -> list[Row]:
     us, them = statistics.median(ours), statistics.median(theirs)
     rows = [_beside_kernel(case, spent[case.name]) for case in cases]
     p50, p99 = (
-        1000 * statistics.median(each) for each in zip(*[(one.p50_s, one.p99_s) for one in even], strict=True)
+        1000 * statistics.median(each)
+        for each in zip(*[(one.good.p50_s, one.good.p99_s) for one in even], strict=True)
     )
     return [
         *rows,
@@ -135,7 +136,7 @@ def question(digest: str, song: Path, csv: Path | None = None) -> str:
 
 def _ask(server: servers.Process, case: Case, count: int, per_s: float = 0) -> load.Load:
     url = server.urls[0] + case.path
-    return load.run(url, case.body, count, CONCURRENCY, per_s=per_s, secret=case.secret)
+    return load.Requests(url, case.body, count, CONCURRENCY, per_s=per_s, secret=case.secret).send()
 
 
 def _beside_kernel(case: Case, spent: Sequence[tuple[float, float]]) -> Row:

@@ -34,12 +34,15 @@ class Process:
 
     def client(self, certs: Path) -> Client:
         """Return a client of it, if it is ours."""
-        api, uploads = self.urls
-        return Client(api, uploads, TOKEN, verify=certs / CERTIFICATE)
+        return client(self.urls, certs)
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of the process and of its descendants that run."""
         return sum(_cpu_s(pid) for pid in (self.pid, *_descendants(self.pid)))
+
+    def resident_bytes(self) -> int:
+        """Return the memory of the process and of its descendants, each with what they share."""
+        return sum(_resident_bytes(pid) for pid in (self.pid, *_descendants(self.pid)))
 
     def peak_bytes(self) -> int:
         """Return the most memory that the process itself, without its workers, has had."""
@@ -56,6 +59,12 @@ class Together:
     def cpu_s(self) -> float:
         """Return the CPU seconds of all of them."""
         return sum(server.cpu_s() for server in self._servers)
+
+
+def client(urls: list[str], certs: Path) -> Client:
+    """Return a client of a server of ours."""
+    api, uploads = urls
+    return Client(api, uploads, TOKEN, verify=certs / CERTIFICATE)
 
 
 @contextmanager
@@ -201,3 +210,7 @@ def _descendants(pid: int) -> list[int]:
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

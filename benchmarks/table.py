@@ -14,7 +14,7 @@ class Row:
     ratio : float or None
         Ours to theirs, or their difference; None if it was not measured.
     target : str
-        What it should be, for people: "at least 2.2" or "at most 2".
+        What it should be, for people: "at least 2.2" or "at most 2"; empty if it is there for comparison only.
     unit : str
         Of `ratio`; empty for a ratio.
     failed : bool
@@ -34,6 +34,8 @@ class Row:
         """Whether the target was met."""
         if self.ratio is None:
             return "failed" if self.failed else ""
+        if not self.target:
+            return ""
         number = float(self.target.split()[2])
         met = self.ratio >= number if self.target.startswith("at least") else self.ratio <= number
         return "ok" if met else "missed"

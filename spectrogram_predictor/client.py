@@ -122,7 +122,8 @@ class Client:
         Refused
             The server does not want it, or serves the model already and it does not pass under these terms.
         ValueError
-            A recipe's file is not JSON, labels are one string, or an expected number is not finite.
+            A recipe's file is not JSON, or says a key twice; labels are one string, goldens one pair; or an
+            expected number is not finite.
         """
         sha256 = model if isinstance(model, str) and is_sha256(model) else digest(Path(model))
         terms = terms_of(recipe, golden, labels, allow_custom)

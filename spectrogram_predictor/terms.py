@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +42,8 @@ def terms_of(
     Raises
     ------
     ValueError
-        A recipe's file is not JSON, labels are one string, or an expected number is not finite.
+        A recipe's file is not JSON, or says a key twice; labels are one string, goldens one pair; or an expected
+        number is not finite.
     """
     terms: dict[str, Any] = {}
     if labels is not None:
@@ -49,7 +51,7 @@ def terms_of(
     if recipe is not None:
         terms["recipe"] = _recipe(recipe)
     if golden is not None:
-        terms["golden"] = [_golden(Golden(*one)) for one in golden]
+        terms["golden"] = [_golden(one) for one in golden]
     if allow_custom is not None:
         terms["allow_custom"] = allow_custom
     return terms
@@ -94,9 +96,21 @@ def _recipe(recipe: Any) -> Any:
         return recipe
     recipe = Path(recipe)
     try:
-        return json.loads(recipe.read_bytes())
+        return json.loads(recipe.read_bytes(), object_pairs_hook=_once, parse_constant=_no_number)
     except ValueError as error:
         raise ValueError(f"{recipe} is not JSON: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a mapping of what is said once: of two values, the server would be sent the second."""
+    for key, number in Counter(key for key, _ in pairs).items():
+        if number > 1:
+            raise ValueError(f"it has the key {key!r} {number} times")
+    return dict(pairs)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _labels(labels: Iterable[str]) -> list[str]:
@@ -105,7 +119,10 @@ def _labels(labels: Iterable[str]) -> list[str]:
     return list(labels)
 
 
-def _golden(golden: Golden) -> dict[str, Any]:
+def _golden(one: tuple[Any, ...]) -> dict[str, Any]:
+    if isinstance(one, str | bytes | Path):
+        raise ValueError("goldens are a list of pairs of a song and its answer, not one pair")
+    golden = Golden(*one)
     song = {"song": base64_of(golden.song), "ext": extension_of(golden.song)}
     fields = {**song, "expected": _numbers(golden.expected)}
     if golden.csv is not None:

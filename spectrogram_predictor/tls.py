@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
-from tornado.iostream import SSLIOStream, StreamClosedError
+from tornado.iostream import SSLIOStream
 
 CHUNK_BYTES = 2**20
 """The largest piece of a body that a handler is given."""
@@ -187,7 +187,7 @@ class TlsStream(SSLIOStream):
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """Read; if that is not all that is here, come back for the rest, of which the kernel will not tell."""
         count = super().read_from_fd(buf)
-        if count and not self._waking and self.socket.holds_more:
+        if count == len(buf) and not self._waking and self.socket.holds_more:
             self._waking = True
             self.io_loop.add_callback(self._wake)
         return count
@@ -212,22 +212,24 @@ class TlsStream(SSLIOStream):
 
     async def _fill(self, view: memoryview) -> int:
         """Read what has arrived, a little at a time; wait only if it is nothing."""
-        filled = 0
-        while filled < len(view):
-            with view[filled : filled + CIPHERTEXT_BYTES] as part:
-                try:
-                    count = await self.read_into(cast("bytearray", part), partial=True)
-                except StreamClosedError:
-                    # What arrived before still counts; the next read says it again.
-                    if not filled:
-                        raise
-                    break
-                filled += count
-                if count < len(part) or not self._has_more():
-                    break
+        with view[:CIPHERTEXT_BYTES] as part:
+            filled = await self.read_into(cast("bytearray", part), partial=True)
+        while filled < len(view) and not self.closed() and self.socket.has_more():
             # A large upload's chunks would keep a small request waiting at each of its steps.
             await asyncio.sleep(0)
+            with view[filled : filled + CIPHERTEXT_BYTES] as part:
+                count = self._read_at_once(part)
+            if not count:
+                break
+            filled += count
         return filled
 
-    def _has_more(self) -> bool:
-        return bool(self._read_buffer_size) or self.socket.has_more()
+    def _read_at_once(self, part: memoryview) -> int:
+        """Read what is there, without all that waiting takes; 0 if that is nothing, or not the next."""
+        if self.closed() or self._read_buffer_size:
+            return 0
+        try:
+            return self.read_from_fd(part) or 0
+        except OSError:
+            # What arrived before still counts; the next read says it again.
+            return 0

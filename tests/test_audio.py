@@ -176,6 +176,56 @@ def test_samples_are_libsndfile_s_floats(subtype: str, channels: int) -> None:
     np.testing.assert_array_equal(audio.decode(file.getvalue()), mean)
 
 
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG", "MP3"])
+@pytest.mark.parametrize(
+    ("frames", "sr"), [(48_000 * 3 - 2, 48_000), (16_001, 16_000), (44_101, 44_100), (8_002, 8_000)]
+)
+def test_a_song_is_as_long_as_librosa_has_it(container: str, frames: int, sr: int) -> None:
+    """To the sample, where the rates do not divide: a window more or less may depend on it."""
+    file = io.BytesIO()
+    soundfile.write(file, np.sin(np.arange(frames) / 9) / 2, sr, format=container)
+    expected, _ = librosa.load(io.BytesIO(file.getvalue()))
+    y = audio.decode(file.getvalue())
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+    samples = len(y) // 3
+    start = (len(y) - samples) // 2
+    middle = audio.decode(file.getvalue(), samples=samples, middle=True)
+    np.testing.assert_allclose(middle, expected[start : start + samples], atol=1e-6)
+
+
+def of_no_known_length(tag: int = 0) -> bytes:
+    """An MP3 of so few bits that its first frame cannot say how many follow, after a tag of so many bytes."""
+    file = io.BytesIO()
+    mode = {"compression_level": 0.9, "bitrate_mode": "CONSTANT"}
+    noise = np.random.default_rng(8).standard_normal((5 * 44_100, 2)) / 9
+    soundfile.write(file, noise, 44_100, format="MP3", **mode)
+    size = bytes(tag >> shift & 127 for shift in (21, 14, 7, 0))
+    return (b"ID3\4\0\0" + size + bytes(tag) if tag else b"") + file.getvalue()
+
+
+@pytest.mark.parametrize("tag", [0, 300_000])
+def test_an_mp3_that_does_not_say_how_long_it_is_ends_where_it_ends(tag: int) -> None:
+    """Its size, with a tag or without, makes one expect more; its middle is that of what there is."""
+    song = of_no_known_length(tag)
+    assert soundfile.info(io.BytesIO(song)).frames > 5.05 * 44_100
+    expected, _ = librosa.load(io.BytesIO(song))
+    y = audio.decode(song)
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+    np.testing.assert_array_equal(audio.decode(song, samples=1000), y[:1000])
+    middle = audio.decode(song, samples=1001, middle=True)
+    np.testing.assert_array_equal(middle, y[(len(y) - 1001) // 2 :][:1001])
+    np.testing.assert_array_equal(audio.decode(song, samples=10 * audio.SR, middle=True), y)
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\4\0\0\0\0\x27\x10" + bytes(5008)])
+def test_an_mp3_that_says_how_long_it_is_must_be_as_long(tag: bytes) -> None:
+    """A part of it is refused."""
+    song = tag + wav(3.0, 44_100, 2, "MP3")
+    assert len(audio.decode(song)) == 3 * audio.SR
+    with pytest.raises(UnsupportedMedia, match="truncated"):
+        audio.decode(song[: -len(song) // 4])
+
+
 def test_a_file_that_leads_nowhere_is_quietly_refused(capfd: pytest.CaptureFixture[str]) -> None:
     """A chunk of a length that would go back to before the file's beginning: no traceback in the log."""
     song = bytearray(wav(0.2, 16000, container="AIFF", subtype="PCM_24"))

@@ -18,6 +18,7 @@ import pytest
 
 from spectrogram_predictor import Recipe
 from spectrogram_predictor.client import Client, Golden, Refused
+from spectrogram_predictor.errors import BadRequest
 from spectrogram_predictor.recipe.kinds import Mel, Picture, Standard
 from tests.conftest import b64, build_model, csv_row, padded, sha256
 from tests.live import Live
@@ -260,8 +261,29 @@ def test_what_is_no_model_is_a_mistake_here(client: Client, song: bytes) -> None
             client.register("0" * 64, golden=[(song, expected)])
     with pytest.raises(ValueError, match="a list of names, not one: 'ab'"):
         client.register("0" * 64, labels="ab")
+    for one in (song, "rock.wav"):
+        with pytest.raises(ValueError, match="goldens are a list of pairs"):
+            client.register("0" * 64, golden=(one, [0.5]))
     with pytest.raises(FileNotFoundError):
         client.register("0" * 64, recipe="there/is/none.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"inputs":[{"kind":"mel","n_fft":512,"n_fft":2048}]}', "the key 'n_fft' 2 times"),
+        ('{"inputs":[{"kind":"mel","fmin":NaN}]}', "NaN is no number"),
+        ("{", "Expecting"),
+    ],
+)
+def test_a_recipe_s_file_says_everything_once(client: Client, tmp_path: Path, text: str, said: str) -> None:
+    """As for `Recipe.from_json`; which of two values was meant, nobody knows."""
+    path = tmp_path / "recipe.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"recipe\.json is not JSON: .*{said}"):
+        client.register("0" * 64, recipe=path)
+    with pytest.raises(BadRequest):
+        Recipe.from_json(text)
 
 
 def test_a_bare_registration_takes_nothing_away(client: Client, tmp_path: Path) -> None:

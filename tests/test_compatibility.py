@@ -138,6 +138,36 @@ def test_an_argument_of_old_is_named_with_its_layer(tmp_path: Path, ending: str)
         models.load(path, ending)
 
 
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_layer_that_remembers_is_named(tmp_path: Path, ending: str, wrapped: bool) -> None:
+    """The same song would be answered otherwise after another one."""
+    import keras
+
+    inner = keras.layers.GRU(2, stateful=True, name="memory")
+    outer = keras.layers.Bidirectional(inner) if wrapped else inner
+    path = tmp_path / f"model.{ending}"
+    keras.Sequential([keras.layers.Input(batch_shape=(1, 4, 3)), outer]).save(path)
+    with pytest.raises(UnsupportedMedia, match=r"^the layer '(forward_)?memory' of class GRU is stateful: "):
+        models.load(path, ending)
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize(("layers", "name"), [(1, "the layer 'unrolled0'"), (2, "a layer")])
+def test_a_layer_that_cannot_be_called_is_named(tmp_path: Path, ending: str, layers: int, name: str) -> None:
+    """If it is known which of its class it is, with Keras's reason."""
+    import keras
+
+    unrolled = [
+        keras.layers.LSTM(2, unroll=True, return_sequences=True, name=f"unrolled{number}")
+        for number in range(layers)
+    ]
+    path = tmp_path / f"model.{ending}"
+    keras.Sequential([keras.layers.Input((None, 3)), *unrolled]).save(path)
+    with pytest.raises(UnsupportedMedia, match=rf"^{name} of class LSTM cannot be called: Cannot unroll a RNN"):
+        models.load(path, ending)
+
+
 def layer(class_name: str = "Dense", **config: Any) -> dict[str, Any]:
     """A model of one layer, as Keras 2 describes it."""
     layers = [{"class_name": class_name, "config": {"name": "dense", "units": 1, **config}}]

@@ -204,3 +204,15 @@ def test_a_column_that_is_there_twice_is_refused() -> None:
     with pytest.raises(Unprocessable, match="'a' more than once"):
         features.select(b"a,b,a\n1,2,3\n", ["b", "a"])
     np.testing.assert_array_equal(features.select(b"a,b,a\n1,2,3\n", ["b"]), [2])
+
+
+def test_what_is_not_wanted_of_a_csv_need_not_be_a_number() -> None:
+    """A row of the public table has the name of the file and its genre, too."""
+    row = b"filename,length,tempo,label\nrock.00000.wav,661794,99.38401442307692,rock\n"
+    np.testing.assert_array_equal(
+        features.select(row, ["tempo", "length"]), np.float32([99.38401442307692, 661794])
+    )
+    with pytest.raises(Unprocessable, match="'label' is not a number: 'rock'"):
+        features.select(row, ["length", "label"])
+    with pytest.raises(Unprocessable, match="'filename' is not a number"):
+        features.parse_csv(row)

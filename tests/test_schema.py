@@ -73,6 +73,7 @@ def test_the_same_number_is_the_same_document(value: Any) -> None:
     """However it was written."""
     assert Whole(called="x", ratio=value).to_json() == Whole(called="x").to_json()
     assert Whole(called="x", mean=[value]).to_json() == Whole(called="x", mean=np.ones(1)).to_json()  # type: ignore[arg-type]
+    assert Whole(called="x", power=2 * value).to_json() == Whole(called="x", power=2).to_json()
     assert Whole(called="x", mean=-0.0).to_json() == Whole(called="x").to_json()
 
 

@@ -201,9 +201,10 @@ def _ruled(rules: tuple[Any, ...], value: Any) -> Any:
 
 
 def _one_of(args: tuple[Any, ...], value: Any) -> Any:
-    # True is not 1.
-    if any(value == arg and type(value) is type(arg) for arg in args):
-        return value
+    # 2.0 is 2, but True is not 1.
+    for arg in args:
+        if value == arg and isinstance(value, bool) == isinstance(arg, bool):
+            return arg
     expected = ", ".join(json.dumps(arg) for arg in args)
     raise Fault("", f"must be {'one of ' if len(args) > 1 else ''}{expected}, not {_shown(value)}")
 

@@ -6,6 +6,7 @@ librosa's: ``y`` a waveform, ``sr`` its rate.
 
 import io
 import math
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -43,6 +44,12 @@ _LEAD = 1024
 
 _UNKNOWN_FRAMES = 2**63 - 1
 
+_COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]")
+"""What the first frame of an MP3 has if it says how many there are."""
+
+_FIRST_BYTES = 2**12
+"""Among the first so many, after its tags, that frame begins and says it."""
+
 
 def decode(
     song: bytes,
@@ -77,7 +84,8 @@ def decode(
     Raises
     ------
     UnsupportedMedia
-        It is not audio that libsndfile knows, or ends before its header says (where it is decoded).
+        It is not audio that libsndfile knows, or ends before its header says (where it is decoded). Many an MP3's
+        says nothing: it ends where it ends.
     TooLarge
         It is longer than `MAX_DURATION_S`.
     Unprocessable
@@ -93,10 +101,15 @@ def decode(
     try:
         with _Forward(_Bytes(song)) as file:
             _check_header(file)
+            file.guessed = file.subtype.startswith("MPEG") and not _is_counted(song)
+            if file.guessed and middle and samples:
+                y = decode(song, sr, channels, res_type)
+                return y[max(len(y) - samples, 0) // 2 :][:samples]
             start, stop = _wanted(file, sr, samples, middle)
             began = _seek(file, start, sr)
             blocks = _resampled(_mono_blocks(file, channels), file.samplerate, sr, res_type)
-            return _joined(blocks, start - began, stop - start)
+            y = _joined(blocks, start - began, stop - start)
+            return y[: _length(file.done, file.samplerate, sr) - start]
     except soundfile.LibsndfileError as error:
         raise UnsupportedMedia(f"not audio that can be decoded: {error.error_string}") from error
 
@@ -116,9 +129,17 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # it ships no types
 
     soundfile seeks to where it is after every read, if it can; an MP3 decoder then lacks what it had kept of the
     frames before. Some files cannot even say where they are.
+
+    Attributes
+    ----------
+    done : int
+        How many frames have been read, or gone past.
+    guessed : bool
+        Whether the number of its frames is a guess by the size of the file.
     """
 
     done = 0
+    guessed = False
 
     def seekable(self) -> bool:
         return False
@@ -136,14 +157,30 @@ def _check_header(file: soundfile.SoundFile) -> None:
         raise TooLarge(f"the song lasts {frames / sr:.1f} s; the most is {MAX_DURATION_S:g} s")
 
 
+def _is_counted(song: bytes) -> bool:
+    """Tell whether an MP3 says how many frames it has."""
+    first = 0
+    while song[first : first + 3] == b"ID3" and len(song) > first + 10:
+        # Of four bytes, seven bits each.
+        size = sum(
+            (byte & 127) << shift for byte, shift in zip(song[first + 6 : first + 10], (21, 14, 7, 0), strict=True)
+        )
+        first += 10 + size
+    return bool(_COUNTED.search(song, first, first + _FIRST_BYTES))
+
+
 def _wanted(file: _Forward, sr: int, samples: int | None, middle: bool) -> tuple[int, int]:
     """Return the first sample that is wanted of the waveform at a rate, and the one after the last."""
-    # Rounded as soxr does it: what is in the middle depends on it.
-    length = int(file.frames / (file.samplerate / sr) + 0.5)
+    length = _length(file.frames, file.samplerate, sr)
     if samples is None or samples >= length:
         return 0, length
     start = (length - samples) // 2 if middle else 0
     return start, start + samples
+
+
+def _length(frames: int, sr: int, target_sr: int) -> int:
+    """Return how many samples frames are at another rate: as librosa has it, one more than soxr makes of many."""
+    return math.ceil(frames * (target_sr / sr))
 
 
 def _seek(file: _Forward, start: int, sr: int) -> int:
@@ -159,8 +196,11 @@ def _seek(file: _Forward, start: int, sr: int) -> int:
 
 
 def _joined(blocks: Iterator[Waveform], skipped: int, samples: int) -> Waveform:
-    """Join blocks to so many samples, after some that are skipped, and ask for no more blocks than that."""
-    y = np.empty(samples, np.float32)
+    """Join blocks to so many samples, after some that are skipped, and ask for no more blocks than that.
+
+    What the blocks lack is silent.
+    """
+    y = np.zeros(samples, np.float32)
     done = 0
     for block in blocks:
         part = block[skipped : skipped + samples - done]
@@ -169,7 +209,7 @@ def _joined(blocks: Iterator[Waveform], skipped: int, samples: int) -> Waveform:
         skipped = max(skipped - len(block), 0)
         if done == samples:
             break
-    return y[:done]
+    return y
 
 
 def _mono_blocks(file: _Forward, channels: Channels) -> Iterator[Waveform]:
@@ -180,6 +220,8 @@ def _mono_blocks(file: _Forward, channels: Channels) -> Iterator[Waveform]:
     while file.done < file.frames:
         budget.check()
         block = file.read(out=buffer)
+        if not len(block) and file.guessed and file.done:
+            return
         if not len(block):
             raise UnsupportedMedia(f"the song is truncated: {file.done} of {file.frames} samples could be decoded")
         file.done += len(block)

@@ -183,28 +183,28 @@ def parse_csv(data: bytes) -> NDArray[np.float32]:
     Unprocessable
         It is empty, has no row or several, or a cell is not a finite number.
     """
-    return _read_row(data)[1]
+    return _numbers(*_read_row(data))
 
 
 def select(data: bytes, columns: Sequence[str]) -> NDArray[np.float32]:
-    """Read columns by their names from what `parse_csv` takes.
+    """Read columns by their names from what `parse_csv` takes; what others have does not matter.
 
     Raises
     ------
     Unprocessable
-        A column is missing, or there twice.
+        A column is missing, or there twice, or not a finite number.
     """
-    names, row = _read_row(data)
+    names, cells = _read_row(data)
     missing = [name for name in columns if name not in names]
     if missing:
         raise Unprocessable(f"the csv has no column {missing[0]!r}")
     twice = [name for name in columns if names.count(name) > 1]
     if twice:
         raise Unprocessable(f"the csv has the column {twice[0]!r} more than once")
-    return row[[names.index(name) for name in columns]]
+    return _numbers(columns, [cells[names.index(name)] for name in columns])
 
 
-def _read_row(data: bytes) -> tuple[list[str], NDArray[np.float32]]:
+def _read_row(data: bytes) -> tuple[list[str], list[str]]:
     try:
         lines = [line for line in csv.reader(io.StringIO(data.decode("utf-8-sig")), strict=True) if line]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -218,7 +218,11 @@ def _read_row(data: bytes) -> tuple[list[str], NDArray[np.float32]]:
         names, cells = names[1:], cells[1:]
     if not cells:
         raise Unprocessable("the csv has no columns")
-    return names, np.array([_number(name, cell) for name, cell in zip(names, cells, strict=True)], np.float32)
+    return names, cells
+
+
+def _numbers(names: Sequence[str], cells: Sequence[str]) -> NDArray[np.float32]:
+    return np.array([_number(name, cell) for name, cell in zip(names, cells, strict=True)], np.float32)
 
 
 def as_input(row: NDArray[np.float32], shape: Sequence[int | None]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from spectrogram_predictor.errors import UnsupportedMedia
 from spectrogram_predictor.worker import arguments, catalog, nodes
-from spectrogram_predictor.worker.compatibility import called, code, foreign, uses
+from spectrogram_predictor.worker.compatibility import called, code, foreign, remembers, uses
 
 MAX_BYTES = 4 * 2**20
 MAX_ITEMS = 250_000
@@ -104,6 +104,8 @@ class _Walk:
                 raise UnsupportedMedia(
                     f"the model's configuration is more than {MAX_DEPTH} lists and mappings deep"
                 )
+            if key == "stateful" and value and not idle:
+                raise UnsupportedMedia(remembers(owner))
             if isinstance(value, Mapping):
                 self._check_mapping(key, value, owner, depth, idle)
             elif isinstance(value, list):

@@ -16,8 +16,10 @@ _MISSING = re.compile(
 )
 _LAMBDA = re.compile(r"`?Lambda`? layer whose `?function`? is a Python lambda")
 _ARGUMENT = re.compile(r"Unrecognized keyword arguments? passed to (\w+): (\{.*\})")
+_CALL = re.compile(r"Exception encountered when calling (\w+)\.call\(\)\.\s*(?:\x1b\[1m)?(.*)")
 _WHY = "the server runs no Python code of a model; build it from Keras's layers"
 _SHOWN = 80
+_LONGEST = 200
 
 Part = Mapping[str, Any]
 """Whatever has a ``class_name`` and a ``config``: a model, a layer, an initializer, a function."""
@@ -43,6 +45,8 @@ def explain(config: Any, error: BaseException) -> str | None:
             return _missing(match[1], parts)
         if match := _ARGUMENT.search(said):
             return _unknown_argument(match[1], match[2], parts)
+        if match := _CALL.match(said):
+            return _not_callable(match[1], match[2], parts)
     return None
 
 
@@ -92,6 +96,12 @@ def _unknown_argument(class_name: str, arguments: str, parts: list[tuple[Part, P
     return None
 
 
+def _not_callable(class_name: str, why: str, parts: list[tuple[Part, Part | None]]) -> str:
+    named = [part for part, _ in parts if part["class_name"] == class_name and _name(part)]
+    who = called(named[0]) if len(named) == 1 else f"a layer of class {class_name}"
+    return f"{who} cannot be called: {why.strip()[:_LONGEST]}"
+
+
 def foreign(part: Part) -> str:
     """Say that a layer or model is of a class that Keras does not have."""
     return f"{called(part)} is not one of Keras's own: {_WHY}"
@@ -105,6 +115,11 @@ def uses(part: Part, name: str) -> str:
 def code(part: Part) -> str:
     """Say that a layer holds code."""
     return f"{called(part)} holds Python code, which the server does not run; use another of Keras's"
+
+
+def remembers(part: Part) -> str:
+    """Say that a layer keeps its state from one call to the next."""
+    return f"{called(part)} is stateful: its answer to a song would depend on those before; build it without"
 
 
 def called(part: Part) -> str:

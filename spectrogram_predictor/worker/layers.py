@@ -296,10 +296,9 @@ def recurrent(class_name: str) -> Rule:
             raise ValueError(f"{steps} steps are unrolled")
         units = int(config["units"])
         weights = gates(class_name) * units * (columns + units + 2)
-        kept = batch * units * states if config.get("stateful") else 0
         outputs = sequence(config, batch, steps, (units,), states)
         # All steps of what is given, in another order and one by one.
-        return Made(outputs, weights + kept, 2 * size(shapes[0]) + sum(map(size, outputs)))
+        return Made(outputs, weights, 2 * size(shapes[0]) + sum(map(size, outputs)))
 
     return rule
 

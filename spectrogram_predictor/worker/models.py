@@ -182,26 +182,15 @@ def load(path: Path, format: str, *, allow_custom: bool = False) -> Model:  # no
         raise ModelNotFound("the model's file is gone")
     try:
         with allowance.of_weights(gate.check(path, format, allow_custom=allow_custom)):
-            return _called(_load(path, format, allow_custom))
+            model = _load(path, format, allow_custom)
+            _check_sides(model)
+            return Model(model)
     except SpectrogramPredictorError:
         raise
     except Exception as error:
         raise_if_passing(error)
         # Keras raises every kind of exception at a file that is not what it expects.
         raise UnsupportedMedia(_explain(path, format, error)) from error
-
-
-def _called(model: Any) -> Model:
-    """Return a model that can be called, if it is one."""
-    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
-        raise Unprocessable("the model does not say the shapes of its inputs")
-    if len(model.outputs) != 1:
-        raise Unprocessable(f"the model has {len(model.outputs)} outputs; one is needed")
-    for kind, tensors in (("input", model.inputs), ("output", model.outputs)):
-        for tensor in tensors:
-            _check_numeric(kind, tensor)
-    _check_size([size or 1 for size in model.outputs[0].shape[1:]])
-    return Model(model)
 
 
 def _load(path: Path, format: str, allow_custom: bool) -> Any:  # noqa: A002
@@ -227,6 +216,17 @@ def _config(path: Path, format: str) -> Any:  # noqa: A002
             return json.loads(file.attrs["model_config"])
     with zipfile.ZipFile(path) as archive:
         return json.loads(archive.read("config.json"))
+
+
+def _check_sides(model: Any) -> None:
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+        raise Unprocessable("the model does not say the shapes of its inputs")
+    if len(model.outputs) != 1:
+        raise Unprocessable(f"the model has {len(model.outputs)} outputs; one is needed")
+    for kind, tensors in (("input", model.inputs), ("output", model.outputs)):
+        for tensor in tensors:
+            _check_numeric(kind, tensor)
+    _check_size([size or 1 for size in model.outputs[0].shape[1:]])
 
 
 def _check_numeric(kind: str, tensor: Any) -> None:
