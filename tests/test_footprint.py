@@ -340,3 +340,14 @@ def test_what_cannot_be_followed_is_refused(config: dict[str, Any]) -> None:
     """Keras may know what to do with it; it is not tried."""
     with pytest.raises(Unprocessable):
         footprint.measure({"class_name": "Sequential", "config": config})
+
+
+def test_a_deep_network_for_pictures_of_any_size_gets_through(tmp_path: Path) -> None:
+    """What it is built for says nothing of how large its pictures still are so far down."""
+    import keras
+
+    given = x = keras.layers.Input((None, None, 1))
+    for channels in (16, 64, 256, 600):
+        x = keras.layers.Conv2D(channels, 3, strides=2, padding="same")(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    check(keras.Model(given, keras.layers.GlobalAveragePooling2D()(x)), tmp_path)

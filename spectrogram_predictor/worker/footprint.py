@@ -93,7 +93,9 @@ class _Run:
             if not _known(given) or [one[1:] for one in shapes] != [one[1:] for one in given if one]:
                 built = self._called(part, [*shapes])
                 outputs = ran.outputs if _known(ran.outputs) else built.outputs or ran.outputs
-                ran = _Ran(outputs, max(ran.weights, built.weights), max(ran.peak, built.peak))
+                # Building makes weights, and nothing of what they are for.
+                peak = ran.peak if _known(given) else max(ran.peak, built.peak)
+                ran = _Ran(outputs, max(ran.weights, built.weights), peak)
         return ran
 
     def check_calls(self) -> None:
