@@ -168,6 +168,7 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "Moveaxis": lambda o, x: o.moveaxis(x, 1, 2),
     "Softmax": lambda o, x: o.softmax(x),
     "Log": lambda o, x: o.log(x + 1e-6),
+    "ConvertToTensor": lambda o, x: o.convert_to_tensor(x, dtype="float16"),
     "Where": lambda o, x: o.where(x > 0, x, 0.0),
 }
 
@@ -340,6 +341,19 @@ def test_what_cannot_be_followed_is_refused(config: dict[str, Any]) -> None:
     """Keras may know what to do with it; it is not tried."""
     with pytest.raises(Unprocessable):
         footprint.measure({"class_name": "Sequential", "config": config})
+
+
+def test_layers_that_pass_a_mask_on_get_through(tmp_path: Path) -> None:
+    """With the operations between them that Keras writes down for it."""
+    import keras
+
+    layers = keras.layers
+    given = layers.Input((20, 4))
+    steps = layers.LSTM(5, return_sequences=True)(layers.Masking()(given))
+    weights = layers.Softmax(axis=1)(layers.Dense(1)(steps))
+    path = tmp_path / "model.keras"
+    keras.Model(given, layers.Flatten()(layers.Dot(1)([weights, steps]))).save(path)
+    gate.check(path, "keras")
 
 
 def test_a_deep_network_for_pictures_of_any_size_gets_through(tmp_path: Path) -> None:
