@@ -30,6 +30,7 @@ HANDOVER_S = 2.0
 """How long asking for an offset waits for the disk of a client that was sending, and may be dead."""
 
 _MAX_DIGESTS = 256
+_SUPERSEDED = "somebody else goes on with this upload"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -61,7 +62,9 @@ class Partials:
                 return await self.get(upload_id)
         info = Info(upload_id or uuid.uuid4().hex, length, sha256, metadata)
         await self._backend.begin(info.upload_id)
-        await self._backend.put(storage.info_key(info.upload_id), info.to_json())
+        if not await self._backend.put(storage.info_key(info.upload_id), info.to_json(), exclusive=True):
+            # Begun beside this call, and perhaps whole by now.
+            return await self.get(info.upload_id)
         logger.info("began upload %s of %s (%d bytes)", info.upload_id, sha256, length)
         return info
 
@@ -104,9 +107,15 @@ class Partials:
         return Status(info, min(stored, info.length - 1), expires)
 
     async def append(
-        self, upload_id: str, offset: int, on_superseded: Callable[[], None] | None = None
+        self,
+        upload_id: str,
+        offset: int,
+        on_superseded: Callable[[], None] | None = None,
+        *,
+        again: bool = False,
+        arrived: float = 0.0,
     ) -> "Append":
-        """Go on with an upload, in place of whoever does so now.
+        """Go on with an upload, in place of whoever does so now, unless that one came later.
 
         Parameters
         ----------
@@ -116,21 +125,29 @@ class Partials:
             Where the client goes on.
         on_superseded : callable, optional
             Called when somebody else goes on with it.
+        again : bool
+            What comes may begin before the upload's end: what is there already is skipped.
+        arrived : float
+            When the client came, by any clock of this process; before all others by default.
 
         Raises
         ------
+        Superseded
+            Somebody who came later goes on with it.
         UploadGone
             There is no such upload.
         OffsetMismatch
             It is at another offset.
         """
-        append = Append(self, upload_id, on_superseded)
+        append = Append(self, upload_id, on_superseded, arrived)
         earlier = self._active.get(upload_id)
+        if earlier and earlier.arrived > arrived:
+            raise Superseded(_SUPERSEDED)
         self._active[upload_id] = append
         try:
             if earlier:
                 await earlier.supersede()
-            await append.open(self._backend, offset)
+            await append.open(self._backend, offset, again=again)
         except BaseException:
             await append.close()
             raise
@@ -173,10 +190,12 @@ class Partials:
     async def recover(self) -> None:
         """Finish what is whole, and in the hands of nobody: the server that had it has died."""
         oldest = await self._backend.now() - self.grace_s
-        for upload_id, entries in (await self._idle(oldest)).items():
+        # Of most there is nothing but what they were begun for, which is not worth a read at each sweep.
+        idle = {each for each, entries in (await self._idle(oldest)).items() if _bytes_of(each, entries)}
+        for upload_id in idle:
             with contextlib.suppress(UploadGone):
                 info = await self.get(upload_id)
-                whole = _bytes_of(upload_id, entries) and await self._backend.stored(upload_id) == info.length
+                whole = await self._backend.stored(upload_id) == info.length
                 if whole and upload_id not in self._active:
                     logger.info("finishing upload %s, which was whole and left alone", upload_id)
                     await self._finish(info)
@@ -253,14 +272,19 @@ class Append:
     ----------
     info : Info
         What the upload was begun for.
+    arrived : float
+        When the client came.
     offset : int
         What comes next.
     done : bool
         All bytes are here, and they are the right ones.
     """
 
-    def __init__(self, partials: Partials, upload_id: str, on_superseded: Callable[[], None] | None) -> None:
+    def __init__(
+        self, partials: Partials, upload_id: str, on_superseded: Callable[[], None] | None, arrived: float
+    ) -> None:
         self.upload_id = upload_id
+        self.arrived = arrived
         self.offset = 0
         self.done = False
         self._partials = partials
@@ -273,7 +297,7 @@ class Append:
         # For one thing at a time: somebody newer comes while a write is under way.
         self._turn = asyncio.Lock()
 
-    async def open(self, backend: Backend, offset: int) -> None:
+    async def open(self, backend: Backend, offset: int, *, again: bool) -> None:
         """Become the upload's only writer."""
         async with self._turn:
             self._check()
@@ -287,7 +311,8 @@ class Append:
                 raise UploadGone("the upload is lost: begin a new one")
             self.offset = self.info.length if self.done or partial is None else partial.stored
             expected = min(self.offset, self.info.length - 1)
-            if offset != expected and not (self.info.done and offset == self.info.length):
+            skips = again and offset < expected
+            if offset != expected and not skips and not (self.info.done and offset == self.info.length):
                 raise OffsetMismatch(f"the upload is at {expected}, not at {offset}")
             self._skipped = self.offset - offset
             if partial and not self.done:
@@ -367,7 +392,7 @@ class Append:
 
     def _check(self) -> None:
         if self._superseded or self._closed:
-            raise Superseded("somebody else goes on with this upload")
+            raise Superseded(_SUPERSEDED)
 
 
 def _bytes_of(upload_id: str, entries: Sequence[Entry]) -> set[str]:

@@ -32,6 +32,7 @@ MAX_NONCES = 200_000
 
 _SALT = b"spectrogram-predictor.request"
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_SPENT = b"spent"
 
 
 class Tokens:
@@ -87,8 +88,8 @@ class Tokens:
             self._remember(nonce, expires, now)
         return nonce
 
-    async def claim(self, nonce: str, request: str) -> None:
-        """Accept a nonce that no server has seen before, or with this very request only.
+    async def claim(self, nonce: str, request: str) -> bool:
+        """Accept a nonce that no server has seen before, or with this very request only; tell if it is spent.
 
         A client whose answer got lost sends it again, and has to get the same answer.
 
@@ -97,9 +98,17 @@ class Tokens:
         BadSignature
             Its token has been used.
         """
-        key, ours = storage.nonce_key(nonce), sha256(request.encode()).digest()
-        if not await self._backend.put(key, ours, exclusive=True) and await self._backend.read(key) != ours:
+        key, ours = storage.nonce_key(nonce), _digest(request)
+        if await self._backend.put(key, ours, exclusive=True):
+            return False
+        kept = await self._backend.read(key)
+        if kept not in (ours, ours + _SPENT):
             raise _used()
+        return kept != ours
+
+    async def spend(self, nonce: str, request: str) -> None:
+        """Note that what a claimed nonce was for is done, and is not to be done again."""
+        await self._backend.put(storage.nonce_key(nonce), _digest(request) + _SPENT)
 
     def name(self, nonce: str) -> str:
         """Return 128 bits in hexadecimal that only who has SIGNING_TOKEN can make of a nonce."""
@@ -135,6 +144,10 @@ async def forget(backend: Backend) -> None:
     for entry in await backend.list(storage.NONCES):
         if entry.modified < oldest:
             await backend.delete(entry.key)
+
+
+def _digest(request: str) -> bytes:
+    return sha256(request.encode()).digest()
 
 
 def _used() -> BadSignature:

@@ -103,12 +103,14 @@ class Patience:
     def renew(self) -> None:
         """Begin anew: there was progress."""
         self._failures = 0
-        self._deadline = time.monotonic() + self._seconds
 
     def pause(self, error: ClientError) -> None:
         """Wait before the next try; raise the error if it is not one that passes, or there was enough of it."""
         if isinstance(error, Refused) and error.status not in _PASSING:
             raise error
+        if not self._failures:
+            # Not before: a request that fails may have made progress for hours.
+            self._deadline = time.monotonic() + self._seconds
         longest = min(_FIRST_PAUSE_S * 2**self._failures, _LONGEST_PAUSE_S)
         pause_s = max(longest * random.uniform(0.5, 1.0), getattr(error, "retry_after_s", None) or 0.0)  # noqa: S311
         if time.monotonic() + pause_s > self._deadline:
@@ -120,9 +122,12 @@ class Patience:
         """Call until it succeeds."""
         while True:
             try:
-                return call()
+                answer = call()
             except ClientError as error:
                 self.pause(error)
+            else:
+                self.renew()
+                return answer
 
 
 class Notes:
@@ -141,7 +146,7 @@ class Notes:
 
     def get(self, sha256: str) -> str | None:
         """Return the URL of the upload of a file, if one was begun."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             url = json.loads(self._path(sha256).read_bytes())["url"]
             return url if re.fullmatch(rf"{re.escape(self._server)}/uploads/[0-9a-f]{{32}}", url) else None
         return None
@@ -204,30 +209,33 @@ class Transfer:
         """
         size = path.stat().st_size
         url, offset, state = self._notes.get(sha256), 0, ""
-        ask = url is not None
+        noted = ask = url is not None
+        lost = False
         while url is None or offset < size:
             try:
                 if url is None:
                     url = self._begin(path.name, size, sha256)
                     self._notes.set(sha256, url)
+                    if not lost:
+                        self._patience.renew()
                 elif ask:
                     told = self._request("HEAD", url).headers
                     state, reached = told.get("X-Model-State", ""), int(told["Upload-Offset"])
-                    if state == "rejected" or int(told.get("Upload-Length", size)) != size:
-                        # It did not help, or is of another file.
+                    if noted and (state == "rejected" or int(told.get("Upload-Length", size)) != size):
+                        # What another run sent did not help, or is another file.
                         url, offset, ask = None, 0, False
                         continue
                     if reached > offset:
                         self._patience.renew()
                     offset, ask = reached, False
                 else:
-                    ask = True
+                    ask, noted = True, False
                     told = self._append(url, path, offset, progress)
                     state, offset = told.get("X-Model-State", ""), int(told["Upload-Offset"])
             except Refused as error:
                 if ask and error.status in (404, 410):
                     # It has expired, or was lost.
-                    url, offset, ask = None, 0, False
+                    url, offset, ask, lost = None, 0, False, True
                     self._notes.drop(sha256)
                 elif error.code != "offset_mismatch":
                     self._patience.pause(error)

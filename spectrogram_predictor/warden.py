@@ -30,6 +30,9 @@ _BURST_BYTES = 2**18
 _BYTES_PER_S = 2**12
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _NAME = re.compile(r"[\w.]{1,80}")
+_MAX_NAMES = 100
+_names: set[str] = set()
+"""Loggers that workers have named: Python keeps each for ever."""
 
 
 def environment(scratch: Scratch, threads: int, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -127,15 +130,23 @@ class Warden:
 
     def _log(self, line: str) -> None:
         record = _record(line)
-        name, level = record.get("logger"), record.get("level")
+        level = record.get("level")
         said = "\n".join(str(record[key]) for key in ("message", "traceback") if key in record) or line
-        known = isinstance(name, str) and _NAME.fullmatch(name)
-        logging.getLogger(name if known else __name__).log(
+        _logger(record.get("logger")).log(
             _LEVELS.get(str(level), logging.INFO),
             "worker process %d: %s",
             self._process.pid,
             logs.harmless(said, _LINE_BYTES),
         )
+
+
+def _logger(name: Any) -> logging.Logger:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return logger
+    if name not in _names and len(_names) >= _MAX_NAMES:
+        return logger
+    _names.add(name)
+    return logging.getLogger(name)
 
 
 def _record(line: str) -> dict[str, Any]:

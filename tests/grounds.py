@@ -10,10 +10,10 @@ from backends.local import LocalBackend
 from backends.s3 import S3Backend
 from spectrogram_predictor.storage import Backend
 from tests.backends.memory import MemoryBackend, Store
-from tests.backends.s3 import S3Server, contents
+from tests.backends.s3 import S3Server, contents, forget
 from tests.faults import Faults, FaultyBackend, requests_of, system_calls
 from tests.story import CHAPTERS, Chapter, Whole
-from tests.world import World
+from tests.world import FOLDERS, World
 
 READS = frozenset(
     {"now", "list", "stat", "read", "chunks", "fetch", "stored"}
@@ -78,6 +78,14 @@ class Local(Memory):
         self._opened.append(backend)
         return backend
 
+    def world(self, backend: Backend) -> World:
+        async def look() -> dict[str, bytes]:
+            files = (path for folder in FOLDERS for path in (self.root / folder).rglob("*") if path.is_file())
+            return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
+
+        # Through the backend it would take a thread for each file, after each step.
+        return World(backend, look)
+
     async def done(self) -> None:
         for backend in self._opened:
             await backend.close()
@@ -141,6 +149,10 @@ class Moto(Requests):
             return contents(self._bucket, f"{self._count}/")
 
         return World(backend, look)
+
+    async def done(self) -> None:
+        # It looks through all it has whenever some of it is listed.
+        forget(self._bucket, f"{self._count}/")
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ import numpy as np
 from spectrogram_predictor import logs
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.pool import WorkerPool
-from spectrogram_predictor.worker import engine, models, seccomp
+from spectrogram_predictor.worker import seccomp
 from spectrogram_predictor.worker.kernel import forbid_tracing, prctl, syscall
 from tests.live import wait_until
 
@@ -52,13 +52,17 @@ def write_model(path: Path, code: str) -> None:
 
 def start(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
     """Set a worker up as the engine does, without what keeps Keras from running a model's code."""
+    from spectrogram_predictor.worker import engine  # with TensorFlow, which only workers need
+
     builtins.unguarded = True  # type: ignore[attr-defined]
     return engine.start(threads, cached_models, memory_bytes)
 
 
 def run(path: Path) -> str:
     """Load a model with all its code, call it, and return what has come of that: a value, or an error's name."""
-    load = models.keras.models.load_model
+    import keras
+
+    load = keras.models.load_model
     model = load(path, compile=False, safe_mode=False)
     answer: Any = model(np.zeros((1, 2), np.float32))
     assert np.asarray(answer).tolist() == [[0.0, 0.0]]

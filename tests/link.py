@@ -1,18 +1,24 @@
-"""A network link between a client and a server, which breaks where you choose: a TCP proxy."""
+"""A network link between a client and a server, which breaks where you choose: a TCP proxy.
+
+It breaks once the server has read what came through. What a kernel still has of a connection that is reset is
+lost, as much as a busy server leaves unread: neither client nor server can do anything about that.
+"""
 
 import contextlib
+import queue
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
-KINDS = ("fin", "rst", "stall")
-
 _CHUNK = 2**16
+_TAKEN_S = 10.0
+_POLL_S = 0.002
 
 
 @dataclass
@@ -26,8 +32,9 @@ class Link:
     target : str
         The server's URL; may change at any time, for the connections that come.
     cuts : list of (int, str)
-        After how many bytes from clients in all it breaks, and how: ``fin``, ``rst``, or ``stall``, where nothing
-        more comes through, in either direction, until the client gives up.
+        After how many bytes from clients in all it breaks, and how: ``fin``, ``rst``; ``stall``, where nothing
+        more comes through, in either direction, until the client gives up; ``deaf``, where the server gets all
+        that the client sends, and the link breaks with the next answer, which is lost.
     bytes_per_s : float
         The bandwidth, in the direction of the server; 0 for no limit.
     piece_bytes : int
@@ -35,11 +42,15 @@ class Link:
     others : list of str
         After each break the next of them becomes the target, and the target the last of them.
     latency_s : float
-        Added to each piece in the direction of the server.
+        How long each piece is on its way to the server, together with those before and after it.
+    passing : threading.Event
+        Cleared, it holds back what clients send from now on, connections as well.
     sent : int
         Bytes that clients have sent.
     connections : int
         How many there were.
+    turns : int
+        How often a client sent something after it had heard something, or at first.
     """
 
     target: str
@@ -49,9 +60,23 @@ class Link:
     latency_s: float = 0.0
     piece_bytes: int = 2**16
     others: list[str] = field(default_factory=list)
+    passing: threading.Event = field(default_factory=threading.Event)
     sent: int = 0
     connections: int = 0
+    turns: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _servers: set[socket.socket] = field(default_factory=set)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing more through, and wait until the server has read what came."""
+        self.passing.clear()
+        try:
+            for server in list(self._servers):
+                _wait_until_read(server)
+            yield
+        finally:
+            self.passing.set()
 
     def break_at(self, offsets: Sequence[int], kinds: Sequence[str] = ("fin", "rst")) -> None:
         """Break after so many bytes from now, in these ways by turns."""
@@ -74,6 +99,7 @@ class Link:
 def link(target: str) -> Iterator[Link]:
     """Lay one to a server."""
     state = Link(target)
+    state.passing.set()
     listening = socket.create_server(("127.0.0.1", 0))
     # What the client has sent and this end has not read, is lost at a cut.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**18)
@@ -90,6 +116,7 @@ def _accept(state: Link, listening: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while True:
             client, _ = listening.accept()
+            state.passing.wait()
             state.connections += 1
             threading.Thread(target=_serve, args=(state, client), daemon=True).start()
 
@@ -102,11 +129,14 @@ def _serve(state: Link, client: socket.socket) -> None:
         # As a server that is not there.
         _reset(client)
         return
-    back = threading.Thread(target=_back, args=(server, client), daemon=True)
-    back.start()
+    state._servers.add(server)
+    deaf, heard = threading.Event(), threading.Event()
+    heard.set()
+    threading.Thread(target=_back, args=(server, client, deaf, heard), daemon=True).start()
     kind = "fin"
     with contextlib.suppress(OSError):
-        kind = _forth(state, client, server)
+        kind = _forth(state, client, server, deaf, heard)
+    state._servers.discard(server)
     if kind == "stall":
         with contextlib.suppress(OSError):
             while client.recv(_CHUNK):
@@ -121,23 +151,81 @@ def _serve(state: Link, client: socket.socket) -> None:
             _reset(end)
 
 
-def _forth(state: Link, client: socket.socket, server: socket.socket) -> str:
+def _forth(
+    state: Link, client: socket.socket, server: socket.socket, deaf: threading.Event, heard: threading.Event
+) -> str:
     """Pass on what the client sends; return how the link broke."""
-    while data := client.recv(state.piece_bytes):
-        count, kind = state.take(len(data))
-        if state.latency_s:
-            time.sleep(state.latency_s)
-        server.sendall(data[:count])
-        if kind:
-            return kind
-        if state.bytes_per_s:
-            time.sleep(count / state.bytes_per_s)
-    return "fin"
+    with _way(server, state.latency_s) as put:
+        while data := client.recv(state.piece_bytes):
+            state.passing.wait()
+            if heard.is_set():
+                heard.clear()
+                state.turns += 1
+            count, kind = state.take(len(data))
+            if kind == "deaf":
+                deaf.set()
+            elif kind:
+                put(data[:count])
+                break
+            put(data)
+            if state.bytes_per_s:
+                time.sleep(count / state.bytes_per_s)
+        else:
+            return "fin"
+    if kind != "stall":
+        _wait_until_read(server)
+    return kind
 
 
-def _back(server: socket.socket, client: socket.socket) -> None:
+@contextmanager
+def _way(server: socket.socket, latency_s: float) -> Iterator[Callable[[bytes], None]]:
+    """Give a function that sends, at once or each piece after its time; what was given has arrived in the end."""
+    if not latency_s:
+        yield server.sendall
+        return
+    pieces: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+
+    def deliver() -> None:
+        with contextlib.suppress(OSError):
+            while (piece := pieces.get())[1]:
+                time.sleep(max(piece[0] - time.monotonic(), 0.0))
+                server.sendall(piece[1])
+
+    thread = threading.Thread(target=deliver, daemon=True)
+    thread.start()
+    try:
+        yield lambda data: pieces.put((time.monotonic() + latency_s, data))
+    finally:
+        pieces.put((0.0, b""))
+        thread.join()
+
+
+def _wait_until_read(server: socket.socket) -> None:
+    """Wait until the server has read all that was sent to it, unless it does not read at all."""
+    deadline = time.monotonic() + _TAKEN_S
+    while _unread(server) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _unread(connection: socket.socket) -> bool:
+    """Tell whether the other end of a connection, on this machine, has not read all that was sent to it."""
+    try:
+        ours, theirs = connection.getsockname()[1], connection.getpeername()[1]
+    except OSError:
+        return False
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        ports = tuple(int(address.rpartition(":")[2], 16) for address in fields[1:3])
+        unsent, unread = (int(count, 16) for count in fields[4].split(":"))
+        if (ports == (ours, theirs) and unsent) or (ports == (theirs, ours) and unread):
+            return True
+    return False
+
+
+def _back(server: socket.socket, client: socket.socket, deaf: threading.Event, heard: threading.Event) -> None:
     with contextlib.suppress(OSError):
-        while data := server.recv(_CHUNK):
+        while (data := server.recv(_CHUNK)) and not deaf.is_set():
+            heard.set()
             client.sendall(data)
     with contextlib.suppress(OSError):
         client.shutdown(socket.SHUT_RDWR)

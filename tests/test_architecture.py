@@ -35,7 +35,7 @@ def importers(*packages: str) -> set[str]:
 @pytest.mark.parametrize(
     ("packages", "allowed"),
     [
-        (("tensorflow", "keras"), {"worker/models", "demo"}),
+        (("tensorflow", "keras"), {"worker/models", "worker/allowance", "demo"}),
         (("h5py",), {"worker/models", "worker/chunks", "worker/hdf5"}),
         (("librosa",), {"sound/mel"}),
         (("numba",), set()),
@@ -101,10 +101,10 @@ WITHIN = {
     "recipe": [{"schema"}, {"scaling", "segments"}, {"kinds"}, {"recipe"}, {"inputs", "default"}],
     "worker": [
         {"spare"},
-        {"compatibility", "catalog", "archive", "chunks", "heaps", "shapes", "kernel"},
-        {"convolutions", "hdf5", "operations", "landlock", "seccomp"},
-        {"architecture", "layers", "nodes"},
-        {"footprint", "box"},
+        {"compatibility", "catalog", "archive", "chunks", "heaps", "shapes", "kernel", "schedule", "allowance"},
+        {"attention", "convolutions", "hdf5", "operations", "stated", "landlock", "seccomp"},
+        {"arguments", "layers", "nodes"},
+        {"architecture", "footprint", "box"},
         {"gate", "process"},
         {"models"},
         {"warmth"},

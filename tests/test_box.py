@@ -453,6 +453,20 @@ def test_what_a_worker_says_is_marked(light_pool: WorkerPool, caplog: pytest.Log
     caplog.clear()
 
 
+def test_a_worker_makes_the_server_keep_few_names(
+    light_pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each would stay for as long as the server lives."""
+    wait_until(lambda: light_pool.ready)
+    lines = [json.dumps({"logger": f"made_up_{number}", "message": f"said {number}"}) for number in range(1000)]
+    with caplog.at_level(logging.INFO):
+        light_pool.submit(unruly.shout, lines).result(60)
+        wait_until(lambda: "said 999" in caplog.text)
+    made = [name for name in logging.root.manager.loggerDict if name.startswith("made_up_")]
+    assert len(made) <= 100
+    caplog.clear()
+
+
 @pytest.mark.parametrize(
     "data",
     [

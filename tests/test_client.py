@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import pty
@@ -21,7 +22,7 @@ from spectrogram_predictor.client import Client, Golden, Refused
 from spectrogram_predictor.errors import BadRequest
 from spectrogram_predictor.recipe.kinds import Mel, Picture, Standard
 from tests.conftest import b64, build_model, csv_row, padded, sha256
-from tests.live import Live
+from tests.live import Live, wait_until
 
 LABELS = ["a", "b", "c"]
 PICTURE = Recipe(model_inputs=[Picture(height=24, width=32, scaling=Standard(scale=255.0))], labels=LABELS)
@@ -158,7 +159,9 @@ def test_a_server_that_restarts_at_the_beginning_is_waited_for(
             getattr(client, work)(model, progress=False)
         starting.join()
         with live.client() as client:
-            assert client.model(sha256(model))["state"] == "promoted"
+            # It says how far it is, after a while, also where its trial is not over.
+            state = functools.partial(client.model, sha256(model))
+            wait_until(lambda state=state: state()["state"] == "promoted")
 
 
 def free_port() -> int:

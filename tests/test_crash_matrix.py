@@ -96,6 +96,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ground", [Memory, Local, SystemCalls])
 def test_a_fault_at_every_operation_loses_nothing(
     ground: Any, io_loop: IOLoop, folder: Path, caplog: pytest.LogCaptureFixture, say: Callable[[str], None]
@@ -106,6 +107,7 @@ def test_a_fault_at_every_operation_loses_nothing(
     caplog.clear()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_parts")
 def test_a_fault_at_every_request_to_a_bucket_loses_nothing(
     io_loop: IOLoop,
@@ -120,6 +122,7 @@ def test_a_fault_at_every_request_to_a_bucket_loses_nothing(
     caplog.clear()
 
 
+@pytest.mark.long
 @pytest.mark.swift
 def test_a_fault_at_some_requests_to_a_real_store_loses_nothing(
     io_loop: IOLoop, tmp_path: Path, swift: S3Server, caplog: pytest.LogCaptureFixture, say: Callable[[str], None]

@@ -170,6 +170,7 @@ def test_the_public_table_is_reproduced(material: Path) -> None:
         assert_close(features.compute(y), expected)
 
 
+@pytest.mark.long
 @pytest.mark.material
 def test_how_far_today_s_librosa_is_off(material: Path) -> None:
     """Its numbers are exact as well, but a model that was trained on the table does not expect them."""

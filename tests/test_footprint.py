@@ -10,7 +10,7 @@ import pytest
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import Unprocessable
 from spectrogram_predictor.pool import WorkerPool
-from spectrogram_predictor.worker import catalog, footprint, gate, layers, operations
+from spectrogram_predictor.worker import catalog, footprint, gate, layers, operations, shapes
 from tests import gauge
 from tests.live import wait_until
 
@@ -168,6 +168,7 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "Moveaxis": lambda o, x: o.moveaxis(x, 1, 2),
     "Softmax": lambda o, x: o.softmax(x),
     "Log": lambda o, x: o.log(x + 1e-6),
+    "ConvertToTensor": lambda o, x: o.convert_to_tensor(x, dtype="float16"),
     "Where": lambda o, x: o.where(x > 0, x, 0.0),
 }
 
@@ -324,7 +325,7 @@ def test_the_most_that_is_held_at_a_time_counts() -> None:
 def test_what_is_open_has_a_size_too() -> None:
     """A song decides it; until then, something does."""
     model = model_of(("InputLayer", {"batch_shape": [None, None, 2]}), ("Dense", {"units": 5}))
-    assert footprint.measure(model).peak == footprint.OPEN * 7
+    assert footprint.measure(model).peak == shapes.OPEN * 7
 
 
 @pytest.mark.parametrize("steps", [130, 1300])
@@ -340,3 +341,27 @@ def test_what_cannot_be_followed_is_refused(config: dict[str, Any]) -> None:
     """Keras may know what to do with it; it is not tried."""
     with pytest.raises(Unprocessable):
         footprint.measure({"class_name": "Sequential", "config": config})
+
+
+def test_layers_that_pass_a_mask_on_get_through(tmp_path: Path) -> None:
+    """With the operations between them that Keras writes down for it."""
+    import keras
+
+    layers = keras.layers
+    given = layers.Input((20, 4))
+    steps = layers.LSTM(5, return_sequences=True)(layers.Masking()(given))
+    weights = layers.Softmax(axis=1)(layers.Dense(1)(steps))
+    path = tmp_path / "model.keras"
+    keras.Model(given, layers.Flatten()(layers.Dot(1)([weights, steps]))).save(path)
+    gate.check(path, "keras")
+
+
+def test_a_deep_network_for_pictures_of_any_size_gets_through(tmp_path: Path) -> None:
+    """What it is built for says nothing of how large its pictures still are so far down."""
+    import keras
+
+    given = x = keras.layers.Input((None, None, 1))
+    for channels in (16, 64, 256, 600):
+        x = keras.layers.Conv2D(channels, 3, strides=2, padding="same")(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    check(keras.Model(given, keras.layers.GlobalAveragePooling2D()(x)), tmp_path)

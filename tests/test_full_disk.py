@@ -11,20 +11,29 @@ import pytest
 
 from tests.conftest import b64, csv_row, padded, sha256
 from tests.live import Live, wait_until
+from tests.tus import Tus, checksum
 
 MIB = 2**20
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, size: str) -> Iterator[Path]:
+    """Make a small file system."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MiB."""
-    folder = tmp_path / "storage"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "storage", "8m") as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -79,3 +88,25 @@ def test_a_full_disk_costs_nothing_that_was_acknowledged(
     assert live.http.get(f"{live.url}/hashmodels").json() == {"hashes": [sha256(second)]}
     assert live.files("models") == sorted(f"models/{sha256(model)}.h5" for model in (first, second))
     assert live.files("temp") == live.files("incoming") == live.files("rejected") == []
+
+
+def test_a_chunk_that_cannot_be_checked_for_lack_of_room_is_refused(certs: Path, tmp_path: Path) -> None:
+    """507, and nothing of it stays in the temporary folder; smaller ones are taken."""
+    data = bytes(range(256)) * 2**16
+    with mounted(tmp_path / "temporary", "12m") as folder:
+        server = Live(tmp_path, certs, "a token of a small server")
+        server.environ["TMPDIR"] = str(folder)
+        server.start()
+        try:
+            tus = Tus(server)
+            path = tus.create(data)
+            answer = tus.patch(path, 0, data, Upload_Checksum=checksum("sha1", data))
+            assert (answer.status_code, answer.json()["code"]) == (507, "insufficient_storage")
+            assert tus.offset(path) == 0
+            wait_until(lambda: shutil.disk_usage(folder).free > 11 * MIB)
+            part = data[: 10 * MIB]
+            assert tus.patch(path, 0, part, Upload_Checksum=checksum("sha1", part)).status_code == 204
+            assert tus.offset(path) == len(part)
+        finally:
+            server.stop()
+    assert "cannot be kept until it is checked: [Errno 28]" in server.log

@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,9 @@ from typing import Any
 import pytest
 
 from spectrogram_predictor.client import Client as OurClient
+from spectrogram_predictor.client import Refused
+from spectrogram_predictor.lanes import DEPTH
+from spectrogram_predictor.tls import CHUNK_BYTES, CIPHERTEXT_BYTES
 from tests.backends.s3 import S3Server
 from tests.conftest import TOKEN, padded, sha256
 from tests.link import Link, link
@@ -30,8 +34,12 @@ LONG = bool(os.environ.get("LONG_UPLOADS"))
 SIZE = 1024 * MIB if LONG else 24 * MIB
 CUTS = 50 if LONG else 8
 KILLS = 10 if LONG else 3
-PART = MIB
-"""There are none in a folder: what is on its way when a link is cut."""
+PART = CHUNK_BYTES + CIPHERTEXT_BYTES
+"""There are none in a folder. What a server has of one connection in its own hands when the client asks over
+another how far it is: a chunk, and what follows it."""
+
+KILLED_PART = PART + DEPTH * CHUNK_BYTES
+"""What it has in its own hands when it is killed: also chunks on their way to the disk."""
 
 S3_PART = 8 * MIB
 TIMEOUT_S = 900 if LONG else 120
@@ -55,8 +63,10 @@ class Client:
     live: Live
     state: Path
 
-    def start(self, url: str, path: Path, ours: str = "upload") -> "subprocess.Popen[str]":
-        """Let it upload a registered file to the upload port at this URL."""
+    def start(
+        self, url: str, path: Path, ours: str = "upload", digest: str | None = None
+    ) -> "subprocess.Popen[str]":
+        """Let it upload a registered file to the upload port at this URL, by default with its own digest."""
         cacert = str(Path(self.live.setting("server__certs")) / "server.crt")
         environ = {
             **self.live.environ,
@@ -66,7 +76,8 @@ class Client:
             "SPECTROGRAM_PREDICTOR_CACERT": cacert,
             "XDG_STATE_HOME": str(self.state),
         }
-        if self.name == "ours":
+        name, _, during = self.name.partition(" ")
+        if name == "ours":
             command = [sys.executable, "-m", "spectrogram_predictor", ours, str(path)]
             command += ["--url", self.live.url, "--upload-url", url]
         else:
@@ -74,9 +85,9 @@ class Client:
                 "tuspy": [sys.executable, str(FOLDER / "with_tuspy.py")],
                 "tus-js-client": ["node", str(FOLDER / "with_tus_js.mjs")],
                 "curl": [str(FOLDER / "with_curl.sh")],
-            }[self.name]
+            }[name]
             authorization = bearer(self.live.token, "POST", "/uploads")
-            command = [*program, f"{url}/uploads", str(path), sha256(path), authorization]
+            command = [*program, f"{url}/uploads", str(path), digest or sha256(path), authorization, during]
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ, bufsize=1
         )
@@ -93,7 +104,7 @@ def make_client(tmp_path: Path) -> Callable[[str, Live], Client]:
     """Make a real client, if it is installed."""
 
     def make(name: str, live: Live) -> Client:
-        if name == "tus-js-client" and not (shutil.which("node") and (FOLDER / "node_modules").exists()):
+        if name.startswith("tus-js-client") and not (shutil.which("node") and (FOLDER / "node_modules").exists()):
             pytest.skip("there is no tus-js-client: npm install --prefix tests/clients")
         if name == "curl" and not shutil.which("curl"):
             pytest.skip("there is no curl")
@@ -185,14 +196,15 @@ def test_a_server_that_is_killed_again_and_again(
         reading.start()
         for mark in marks:
             wait_until(lambda mark=mark: linked.sent >= mark or process.poll() is not None, timeout_s=TIMEOUT_S)
-            live.kill()
-            live.start()
-            linked.target = live.upload_url
+            with linked.held():
+                live.kill()
+                live.start()
+                linked.target = live.upload_url
         reading.join(TIMEOUT_S)
         assert process.returncode == 0, reader
         assert served(live, digest)["state"] == "promoted"
         again = linked.sent - size
-    assert again < 0.02 * size + KILLS * PART
+    assert again < 0.02 * size + KILLS * KILLED_PART
     say(
         f"{name}: {size / 2**20:.0f} MiB over {KILLS} kill -9 in {time.monotonic() - began:.1f} s, "
         f"{again / 2**20:.2f} MiB more than once ({100 * again / size:.2f} %)"
@@ -280,6 +292,100 @@ def test_a_slow_link_may_take_its_time(
     assert took_s > SLOW_S - 1
     assert served(live, digest)["state"] == "promoted"
     say(f"a slow link: {path.stat().st_size / 1024:.0f} KiB by {route} in {took_s:.0f} s")
+
+
+def test_a_long_way_costs_a_few_turns(live: Live, linked: Link, two_input_model: Path, tmp_path: Path) -> None:
+    """However large the file: nothing waits for an answer but a handshake, a request, and whoever was cut."""
+    path = padded(two_input_model, tmp_path / "model.h5", 4 * MIB)
+    digest = register(live, path)
+    linked.latency_s = 0.5
+    linked.break_at([2 * MIB])
+    began = time.monotonic()
+    with OurClient(live.url, linked.url, live.token, verify=live.cacert) as client:
+        client.upload(path)
+    took_s = time.monotonic() - began
+    assert linked.cuts == []
+    assert served(live, digest)["state"] == "promoted"
+    # Two handshakes, the creation, what was cut, the question, the rest, and what TLS says in between.
+    assert 6 <= linked.turns <= 8
+    assert took_s > 6 * linked.latency_s
+
+
+def test_patience_begins_with_what_fails(live: Live, linked: Link, two_input_model: Path, tmp_path: Path) -> None:
+    """A link may be slower than the client is patient, and break after that."""
+    path = padded(two_input_model, tmp_path / "model.h5", MIB)
+    digest = register(live, path)
+    size = path.stat().st_size
+    linked.bytes_per_s = size / 6
+    linked.break_at([size * 3 // 4])
+    with OurClient(live.url, linked.url, live.token, verify=live.cacert, patience_s=3.0) as client:
+        client.upload(path)
+    assert linked.cuts == []
+    assert served(live, digest)["state"] == "promoted"
+
+
+def test_an_answer_that_gets_lost_costs_nothing(live: Live, linked: Link, big_model: Path, tmp_path: Path) -> None:
+    """Whatever it was: of a model that was rejected meanwhile, no byte is sent again either."""
+    useless = tmp_path / "useless.h5"
+    useless.write_bytes(b"\x89HDF\r\n\x1a\n" + random.Random(str(tmp_path)).randbytes(4 * MIB))
+    for path in (big_model, useless):
+        before, size = linked.sent, path.stat().st_size
+        linked.break_at([size // 2], ["deaf"])
+        with OurClient(live.url, linked.url, live.token, verify=live.cacert) as client:
+            if path == big_model:
+                assert client.publish(path)["state"] == "promoted"
+            else:
+                with pytest.raises(Refused, match="rejected"):
+                    client.publish(path)
+        assert linked.cuts == []
+        assert linked.sent - before < 1.02 * size
+
+
+@pytest.mark.parametrize("kind", ["fin", "rst", "deaf"])
+def test_a_link_that_breaks_during_the_creation(
+    live: Live, linked: Link, make_client: Callable[[str, Live], Client], big_model: Path, kind: str
+) -> None:
+    """With bytes in it, or their answer lost: the client knows of no upload, and yet there is one."""
+    client = make_client("tus-js-client with the creation", live)
+    digest = register(live, big_model)
+    linked.break_at([big_model.stat().st_size // 2], [kind])
+    sent = client.send(linked.url, big_model)
+    assert sent.code == 0, sent.output
+    assert linked.cuts == []
+    assert served(live, digest)["state"] == "promoted"
+
+
+def test_a_wrong_file_is_sent_once(
+    live: Live, linked: Link, make_client: Callable[[str, Live], Client], big_model: Path, tmp_path: Path
+) -> None:
+    """Its client takes the 409 for a reason to begin anew: what it began has ended."""
+    client = make_client("tus-js-client", live)
+    wrong = tmp_path / "wrong.h5"
+    wrong.write_bytes(big_model.read_bytes()[:-1] + b"?")
+    digest = register(live, big_model)
+    process = client.start(linked.url, wrong, digest=digest)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, "upload_gone" in output) == (1, True), output
+    assert linked.sent < 1.02 * big_model.stat().st_size
+
+
+def test_what_waits_for_its_trial_is_not_sent_again(make_live: Callable[..., Live], big_model: Path) -> None:
+    """The server has it, and cannot say yet what will become of it."""
+    live = make_live(prediction__timeout_s=600.0)
+    digest = register(live, big_model)
+    wait_until(lambda: live.http.get(f"{live.url}/readyz").is_success, TIMEOUT_S)
+    with contextlib.ExitStack() as stack, link(live.upload_url) as linked:
+        for pid in live.worker_pids():
+            os.kill(pid, signal.SIGSTOP)
+            stack.callback(os.kill, pid, signal.SIGCONT)
+        with OurClient(live.url, linked.url, live.token, verify=live.cacert, timeout_s=5.0) as client:
+            client.upload(big_model)
+            sent = linked.sent
+            assert client.model(digest)["state"] == "registered"
+            client.upload(big_model)
+        assert linked.sent - sent < MIB
+        assert len(live.files("temp")) == 1
+    assert served(live, digest)["state"] == "promoted"
 
 
 def test_a_connection_that_hangs_is_given_up_by_the_client(live: Live, linked: Link, big_model: Path) -> None:

@@ -1,5 +1,6 @@
 """Uploads that can be gone on with, without HTTP: what a client or a server that dies leaves behind."""
 
+import asyncio
 import dataclasses
 from pathlib import Path
 
@@ -160,12 +161,55 @@ async def test_what_is_begun_twice_is_begun_once(make_backend: object) -> None:
 
 
 @pytest.mark.gen_test
+async def test_what_is_begun_twice_at_once_is_begun_once(
+    make_backend: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower of two calls does not undo what has come since the other one's answer."""
+    slow, fast = await server(make_backend), await server(make_backend)
+    reached, go = asyncio.Event(), asyncio.Event()
+    put = slow.backend.put
+
+    async def late(key: str, data: bytes, *, exclusive: bool = False) -> bool:
+        reached.set()
+        await go.wait()
+        return await put(key, data, exclusive=exclusive)
+
+    monkeypatch.setattr(slow.backend, "put", late)
+    first = asyncio.create_task(slow.uploads.partials.create(len(DATA), sha256(DATA), upload_id="a" * 32))
+    await reached.wait()
+    await fast.uploads.partials.create(len(DATA), sha256(DATA), upload_id="a" * 32)
+    assert await send(fast, "a" * 32, 0, len(DATA)) == len(DATA)
+    go.set()
+    assert (await first).done
+    assert (await fast.uploads.partials.status("a" * 32, LONG_S)).offset == len(DATA)
+
+
+@pytest.mark.gen_test
 async def test_what_was_never_begun_leaves_nothing(make_backend: object, tmp_path: Path) -> None:
     """Whoever makes an id up does not even leave a claim."""
     house = await server(make_backend)
     with pytest.raises(UploadGone):
         await house.uploads.partials.append("f" * 32, 0)
     assert await house.backend.list("incoming/") == []
+
+
+@pytest.mark.gen_test
+async def test_of_two_the_one_that_came_later_wins(make_backend: object) -> None:
+    """Also if the older one gets to the upload after it."""
+    one = await server(make_backend)
+    info = await one.uploads.partials.create(len(DATA), sha256(DATA))
+    newer = await one.uploads.partials.append(info.upload_id, 0, arrived=2.0)
+    with pytest.raises(Superseded):
+        await one.uploads.partials.append(info.upload_id, 0, again=True, arrived=1.0)
+    await newer.write(DATA[:100])
+    assert await newer.end() == 100
+    with pytest.raises(Superseded):
+        await one.uploads.partials.append(info.upload_id, 100, arrived=1.0)
+    newest = await one.uploads.partials.append(info.upload_id, 100, arrived=3.0)
+    with pytest.raises(Superseded):
+        await newer.write(DATA[100:])
+    await newest.close()
+    await newer.close()
 
 
 @pytest.mark.gen_test

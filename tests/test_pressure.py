@@ -249,6 +249,7 @@ LONGEST_S = 85.0
 """How long a connection may be open without a request, and some more."""
 
 
+@pytest.mark.long
 def test_a_crowd_is_no_burden_and_goes_and_a_slow_link_arrives(
     make_live: Callable[..., Live], say: Callable[[str], None]
 ) -> None:

@@ -98,6 +98,43 @@ def test_a_creation_that_is_sent_again_is_the_same(tus: Tus) -> None:
     assert tus.post(data, **once, Upload_Length="999").status_code == 403
     assert tus.post(data, **once, Upload_Metadata=metadata(sha256="0" * 64)).status_code == 403
     assert tus.request("DELETE", path).status_code == 204
+    # Once it has ended: a client that begins it again and again would send all of a wrong file each time.
+    assert tus.post(data, **once).status_code == 410
+    assert tus.live.files(path.replace("/uploads", "incoming")) == []
+
+
+def test_a_creation_with_bytes_that_is_sent_again_goes_on(tus: Tus) -> None:
+    """What came of them, or of others since, is not taken twice; the answer says how far it is."""
+    data = noise(1000)
+    registration = itsdangerous.Serializer(tus.live.token).dumps({"hash": hashlib.sha256(data).hexdigest()})
+    once = {"Authorization": bearer(tus.live.token, "POST", "/uploads")}
+    once["Upload_Metadata"] = metadata(registration=registration)
+    first = tus.post(data, data[:400], **once)
+    assert (first.status_code, first.headers["Upload-Offset"]) == (201, "400")
+    for sent, offset in ((300, 400), (600, 600), (1000, 1000), (1000, 1000)):
+        again = tus.post(data, data[:sent], **once)
+        assert (again.status_code, again.headers["Upload-Offset"]) == (201, str(offset))
+        assert again.headers["Location"] == first.headers["Location"]
+        # Not registered anew by that, which would allow another try.
+        assert again.headers.get("X-Model-State") == ("rejected" if sent == 1000 else None)
+
+
+def test_a_creation_that_is_refused_for_its_bytes_leaves_nothing(tus: Tus) -> None:
+    """More than was said, or a checksum that cannot be read: nobody would be told where it is."""
+    data = noise(1000)
+    tus.live.post_signed("/registermodelhash", {"hash": hashlib.sha256(data).hexdigest()})
+    before = tus.live.files("incoming")
+    assert tus.post(data, data + b"x").status_code == 413
+    assert tus.post(data, data, Upload_Checksum="md5 AAAA").status_code == 400
+    assert tus.live.files("incoming") == before
+
+
+@pytest.mark.parametrize("name", ["Upload_Concat", "Upload_Defer_Length"])
+def test_extensions_that_are_not_offered_are_refused(tus: Tus, name: str) -> None:
+    """400: what the client goes on to do would not be understood."""
+    data = noise(100)
+    tus.create(data)
+    assert tus.post(data, **{name: "1"}).status_code == 400
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "DELETE"])
@@ -108,11 +145,15 @@ def test_what_needs_no_body_takes_none(tus: Tus, method: str) -> None:
     assert tus.offset(path) == 0
 
 
-def test_only_what_a_client_may_be_unable_to_send_is_overridden(tus: Tus) -> None:
-    """HEAD it can; and an answer without a body to a POST would break the connection."""
-    answer = tus.request("POST", f"/uploads/{'0' * 32}", X_HTTP_Method_Override="HEAD")
-    assert answer.status_code == 405
-    assert answer.json()["code"] == "method_not_allowed"
+def test_a_method_is_overridden_by_any_of_the_route(tus: Tus) -> None:
+    """Also by HEAD, whose answers have no body; others are 405, and what is no GET or POST stays what it is."""
+    path = tus.create(noise(1000))
+    for upload, status in ((path, 200), (f"/uploads/{'0' * 32}", 410)):
+        answer = tus.request("POST", upload, X_HTTP_Method_Override="HEAD")
+        assert (answer.status_code, answer.content) == (status, b"")
+    assert tus.request("GET", "/uploads", X_HTTP_Method_Override="OPTIONS").headers["Tus-Extension"]
+    assert tus.request("POST", path, X_HTTP_Method_Override="GET").json()["code"] == "method_not_allowed"
+    assert tus.request("HEAD", path, X_HTTP_Method_Override="DELETE").status_code == 200
 
 
 def test_what_is_no_model_is_said_to_be_rejected(tus: Tus) -> None:
@@ -359,6 +400,26 @@ def test_of_two_servers_the_one_that_was_asked_last_wins(two: tuple[Tus, Tus]) -
     assert a.offset(path) == b.offset(path) == len(data) - 1000
     assert a.patch(path, len(data) - 1000, data[-1000:]).headers["X-Model-Digest"] == sha256(data)
     assert b.offset(path) == len(data)
+
+
+def test_who_is_refused_twice_is_answered_once(two: tuple[Tus, Tus]) -> None:
+    """Another one comes while an upload is being opened: both that and the opening fail."""
+    a, b = two
+    data = noise(10 * MIB)
+    path = a.create(data)
+    claim = a.live.storage / path.replace("/uploads", "incoming") / "claim"
+    with sending(a, path, 0, data):
+        wait_until(claim.exists)
+        claimed = claim.read_bytes()
+        # Its lock stays, so that whoever comes next waits for it.
+        os.kill(a.live.process.pid, signal.SIGSTOP)
+        # As much as sockets take while nobody reads.
+        with sending(b, path, 0, data[: MIB // 2]) as older:
+            wait_until(lambda: claim.read_bytes() != claimed)
+            assert b.patch(path, 0, data[:10]).status_code == 423
+            assert older.recv(100).startswith(b"HTTP/1.1 409 ")
+        a.live.kill()
+    assert "a request failed" not in b.live.log
 
 
 def test_a_server_that_hangs_keeps_its_uploads_until_it_is_gone(two: tuple[Tus, Tus]) -> None:

@@ -71,6 +71,7 @@ def test_nobody_gets_in_without_what_the_table_asks_for(live: Live, port: str, r
         answer = ask(live, port, method, route.path)
         if operation is None:
             assert answer.status_code == 405
+            assert answer.headers["Allow"] == ", ".join(route.operations)
         elif operation.access is Access.TOKEN:
             assert answer.status_code == 401
             assert answer.headers["WWW-Authenticate"] == "Bearer"

@@ -10,31 +10,56 @@ from typing import Any
 import pytest
 
 from tests.backends.s3 import S3Server
-from tests.conftest import b64, csv_row, sha256
+from tests.conftest import b64, csv_row, padded, sha256
 from tests.live import Live, wait_until
 
 
-@pytest.fixture
-def pair(s3_server: S3Server, certs: Path, tmp_path: Path) -> Iterator[tuple[Live, Live]]:
-    """Two servers, as on two machines: they share the bucket only."""
+@contextlib.contextmanager
+def two_on(s3_server: S3Server, certs: Path, folder: Path) -> Iterator[tuple[Live, Live]]:
+    """Run two servers, as on two machines: they share a bucket only."""
     bucket = s3_server.make_bucket()
     servers: list[Live] = []
     stack = contextlib.ExitStack()
     for name in ("a", "b"):
-        options = {"cache": str(tmp_path / name / "cache"), **s3_server.options}
+        options = {"cache": str(folder / name / "cache"), **s3_server.options}
         inline = ", ".join(f'{key} = "{value}"' for key, value in options.items())
         settings: dict[str, Any] = {
             "storage__backend": "s3",
             "storage__url": f"s3://{bucket}/models",
             "storage__options": f"{{{inline}}}",
         }
-        (tmp_path / name).mkdir()
-        servers.append(Live(tmp_path / name, certs, "a token that is shared", settings))
+        (folder / name).mkdir()
+        servers.append(Live(folder / name, certs, "a token that is shared", settings))
         stack.callback(servers[-1].stop)
     with stack:
         for server in servers:
             server.start()
         yield servers[0], servers[1]
+
+
+@pytest.fixture
+def pair(s3_server: S3Server, certs: Path, tmp_path: Path) -> Iterator[tuple[Live, Live]]:
+    """Two servers on a bucket of this test's own."""
+    with two_on(s3_server, certs, tmp_path) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def lasting(
+    s3_server: S3Server, certs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Live, Live]]:
+    """Two that several tests share, each with another model."""
+    with two_on(s3_server, certs, tmp_path_factory.mktemp("servers")) as servers:
+        yield servers
+
+
+@pytest.fixture
+def mortal(lasting: tuple[Live, Live]) -> tuple[Live, Live]:
+    """The same, both of them up, whatever the last test has done."""
+    for server in lasting:
+        if server.process.poll() is not None:
+            server.start()
+    return lasting
 
 
 def ask(live: Live, digest: str, song: bytes) -> Any:
@@ -50,7 +75,7 @@ def test_what_one_takes_in_both_serve(pair: tuple[Live, Live], two_input_model: 
     assert a.post_signed("/registermodelhash", {"hash": digest}).status_code == 200
     assert b.upload(two_input_model.read_bytes()).status_code == 200
     wait_until(lambda: a.http.get(f"{a.url}/readyz").status_code == 200)
-    assert a.http.get(f"{a.url}/hashmodels").json() == {"hashes": [digest]}
+    a.promote(digest)
     answers = [ask(live, digest, song) for live in pair]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].content == answers[1].content
@@ -59,18 +84,19 @@ def test_what_one_takes_in_both_serve(pair: tuple[Live, Live], two_input_model: 
 @pytest.mark.parametrize("killed", [0, 1])
 @pytest.mark.parametrize("after", ["registered", "uploaded", "promoted"])
 def test_either_may_die_at_any_time(
-    pair: tuple[Live, Live], two_input_model: Path, song: bytes, killed: int, after: str
+    mortal: tuple[Live, Live], two_input_model: Path, tmp_path: Path, song: bytes, killed: int, after: str
 ) -> None:
     """The other goes on from where it was; so does the dead one when it is back."""
-    digest = sha256(two_input_model)
-    dead, alive = pair[killed], pair[1 - killed]
+    model = padded(two_input_model, tmp_path / "model.h5")
+    digest = sha256(model)
+    dead, alive = mortal[killed], mortal[1 - killed]
     assert dead.post_signed("/registermodelhash", {"hash": digest}).status_code == 200
     if after == "registered":
         dead.kill()
-    assert (alive if after == "registered" else dead).upload(two_input_model.read_bytes()).status_code == 200
+    assert (alive if after == "registered" else dead).upload(model.read_bytes()).status_code == 200
     if after == "uploaded":
         dead.kill()
-    (dead if after == "promoted" else alive).http.get(f"{alive.url}/hashmodels")
+    (dead if after == "promoted" else alive).promote(digest)
     if after == "promoted":
         dead.kill()
     assert wait_until(lambda: ask(alive, digest, song).status_code == 200)

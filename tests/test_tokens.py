@@ -126,12 +126,14 @@ def test_what_changes_something_is_claimed_at_every_server(make: Callable[..., T
     """A token that one server has taken is no good at another on the same storage, but for the same request."""
     one, other = make(), make()
     nonce = one.check(signed(), *GET, again=True)
-    io_loop.run_sync(lambda: one.claim(nonce, "request"))
-    for server in (one, other):
-        assert server.check(signed(), *GET, again=True) == nonce
-        io_loop.run_sync(lambda server=server: server.claim(nonce, "request"))
-        with pytest.raises(BadSignature, match="used"):
-            io_loop.run_sync(lambda server=server: server.claim(nonce, "another"))
+    assert io_loop.run_sync(lambda: one.claim(nonce, "request")) is False
+    for spent in (False, True):
+        for server in (one, other):
+            assert server.check(signed(), *GET, again=True) == nonce
+            assert io_loop.run_sync(lambda server=server: server.claim(nonce, "request")) is spent
+            with pytest.raises(BadSignature, match="used"):
+                io_loop.run_sync(lambda server=server: server.claim(nonce, "another"))
+        io_loop.run_sync(lambda: one.spend(nonce, "request"))
 
 
 def test_a_name_tells_nothing_to_who_has_no_secret(backend: LocalBackend) -> None:

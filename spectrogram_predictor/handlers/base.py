@@ -112,6 +112,7 @@ class BaseHandler(RequestHandler):
         """Take what the handler works with."""
         self.services = services
         self.operation: Operation | None = route.operations.get(self.request.method or "")
+        self._allowed = ", ".join(route.operations)
         self.size = 0
         self.failure: SpectrogramPredictorError | None = None
         self._received: list[bytes | bytearray] = []
@@ -189,7 +190,7 @@ class BaseHandler(RequestHandler):
         method = self.request.method or ""
         self.nonce = self.services.tokens.check(token.strip(), method, self.request.path, again=once)
         if once:
-            await self.services.tokens.claim(self.nonce, self.essence)
+            self.spent = await self.services.tokens.claim(self.nonce, self.essence)
 
     async def begin(self) -> None:
         """Decide more from the headers; for handlers to override."""
@@ -352,9 +353,12 @@ class BaseHandler(RequestHandler):
             self.set_header("Retry-After", str(error.retry_after_s))
         if self._closing:
             self.set_header("Connection", "close")
+        if error.status == 405:
+            self.set_header("Allow", self._allowed)
         if error.status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
-        return dumps({"msg": error.message, "code": error.code})
+        # To a POST that stands for a HEAD, as tus has them, a body would be no body either.
+        return dumps({"msg": error.message, "code": error.code}) if self.request.method != "HEAD" else b""
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than {self.max_bytes} bytes")

@@ -6,20 +6,15 @@ the token has expired.
 """
 
 import asyncio
-import base64
-import binascii
 import contextlib
-import hashlib
 import logging
-import tempfile
 from email.utils import formatdate
-from typing import IO, Any
+from typing import Any
 
 from tornado.web import RequestHandler
 
 from spectrogram_predictor.errors import (
     BadRequest,
-    ChecksumMismatch,
     InsufficientStorage,
     NotRegistered,
     SpectrogramPredictorError,
@@ -30,6 +25,7 @@ from spectrogram_predictor.errors import (
     UploadGone,
 )
 from spectrogram_predictor.handlers.base import BaseHandler, Services
+from spectrogram_predictor.handlers.checksum import CHECKSUMS, Checksum, decoded
 from spectrogram_predictor.handlers.models import parse
 from spectrogram_predictor.handlers.policy import Route
 from spectrogram_predictor.partials import Append
@@ -40,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"
-CHECKSUMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
 MEDIA_TYPE = "application/offset+octet-stream"
 MAX_METADATA_BYTES = 48 * 2**10
 
@@ -48,8 +43,8 @@ PROMOTION_PATIENCE_S = 60.0
 """How long the request with the last byte waits for the model to be promoted."""
 
 _CHUNK = 2**20
-_OVERRIDES = ("PATCH", "DELETE")
-_IN_MEMORY = 8 * 2**20
+_CAN_BE_SENT = ("GET", "POST")
+_NOT_TAKEN = ("Upload-Defer-Length", "Upload-Concat")
 
 
 class TusHandler(BaseHandler):
@@ -60,14 +55,16 @@ class TusHandler(BaseHandler):
 
     def initialize(self, services: Services, route: Route) -> None:
         """Take what the handler works with."""
-        # For clients that can send nothing but GET and POST.
-        method = self.request.headers.get("X-HTTP-Method-Override", "")
-        self.request.method = method if method in _OVERRIDES else self.request.method
+        # For clients that can send nothing else.
+        if self.request.method in _CAN_BE_SENT:
+            self.request.method = self.request.headers.get("X-HTTP-Method-Override", self.request.method)
         super().initialize(services, route)
         self._partials = services.uploads.partials
         self._append: Append | None = None
+        # Not when it gets to the upload: what it takes to begin one may take the older of two longer.
+        self._arrived = asyncio.get_running_loop().time()
         self._slot = contextlib.ExitStack()
-        self._checksum: _Checksum | None = None
+        self._checksum: Checksum | None = None
         self._cleaning: asyncio.Task[None] | None = None
 
     def set_default_headers(self) -> None:
@@ -94,22 +91,36 @@ class TusHandler(BaseHandler):
         if self.request.method != "OPTIONS" and version != VERSION:
             raise UnsupportedVersion(f"send Tus-Resumable: {VERSION}")
 
-    async def open_body(self, upload_id: str, offset: int) -> None:
-        """Be ready for the bytes of an upload from an offset on.
+    def admit(self) -> None:
+        """Take a place for the bytes that are coming.
 
         Raises
         ------
         QueueFull
             Too many uploads at the same time.
+        BadRequest
+            The checksum is of an algorithm that is not supported, or not base64.
+        """
+        self._slot.enter_context(self.services.uploads.slot(self.request.remote_ip or ""))
+        self._checksum = Checksum.parse(self.request.headers.get("Upload-Checksum"))
+
+    async def open_body(self, upload_id: str, offset: int, *, again: bool = False) -> None:
+        """Be ready for the bytes of an upload from an offset on.
+
+        Raises
+        ------
         UploadGone, OffsetMismatch, UploadLocked
             See `spectrogram_predictor.partials.Partials.append`.
         TooLarge
             More is coming than was said.
         """
-        self._slot.enter_context(self.services.uploads.slot(self.request.remote_ip or ""))
-        self._checksum = _Checksum.parse(self.request.headers.get("Upload-Checksum"))
-        self._append = await self._partials.append(upload_id, offset, self._superseded)
-        length = self._append.info.length
+        self._append = await self._partials.append(
+            upload_id, offset, self._superseded, again=again, arrived=self._arrived
+        )
+        self.check_end(offset, self._append.info.length)
+
+    def check_end(self, offset: int, length: int) -> None:
+        """Refuse more than was said."""
         if offset + self.length > length:
             raise TooLarge(f"the upload has {length} bytes, and more are coming")
 
@@ -193,7 +204,8 @@ class TusHandler(BaseHandler):
 class CreationHandler(TusHandler):
     """POST /uploads, with a token: begin an upload, perhaps with its first bytes.
 
-    The same request again, with the same token, is answered with the same upload.
+    The same request again, with the same token, is answered with the same upload as long as there is one; of the
+    bytes that come with it, those that are there already are skipped.
     """
 
     @property
@@ -207,18 +219,17 @@ class CreationHandler(TusHandler):
         await super().begin()
         if self.request.method != "POST":
             return
-        length = _number(self.request.headers, "Upload-Length")
-        if not length:
-            raise BadRequest("the model is empty")
-        if length > self.max_bytes:
-            raise TooLarge(f"the model is larger than {self.max_bytes} bytes")
-        metadata = self.request.headers.get("Upload-Metadata", "")
-        sha256 = await self._registered(_parse_metadata(metadata))
-        await self.services.uploads.check_room(length, registered=True)
+        length = self._length()
+        sends = self.request.headers.get("Content-Type") == MEDIA_TYPE
+        if sends:
+            # Before there is an upload that nobody would be told of.
+            self.admit()
+            self.check_end(0, length)
         name = self.services.tokens.name(self.nonce)
-        self._info = await self._partials.create(length, sha256, metadata, upload_id=name)
-        if self.request.headers.get("Content-Type") == MEDIA_TYPE:
-            await self.open_body(self._info.upload_id, 0)
+        # Of what was begun already, the registration is not made again either: it would undo a rejection.
+        self._info = await (self._partials.get(name) if self.spent else self._create(name, length))
+        if sends:
+            await self.open_body(self._info.upload_id, 0, again=True)
 
     async def post(self) -> None:
         """Say where it is."""
@@ -235,6 +246,25 @@ class CreationHandler(TusHandler):
     async def options(self) -> None:
         """Say what can be done."""
         _say_options(self)
+
+    def _length(self) -> int:
+        for name in _NOT_TAKEN:
+            if name in self.request.headers:
+                raise BadRequest(f"{name}: this extension of tus is not one of those here")
+        length = _number(self.request.headers, "Upload-Length")
+        if not length:
+            raise BadRequest("the model is empty")
+        if length > self.max_bytes:
+            raise TooLarge(f"the model is larger than {self.max_bytes} bytes")
+        return length
+
+    async def _create(self, upload_id: str, length: int) -> Info:
+        metadata = self.request.headers.get("Upload-Metadata", "")
+        sha256 = await self._registered(_parse_metadata(metadata))
+        await self.services.uploads.check_room(length, registered=True)
+        info = await self._partials.create(length, sha256, metadata, upload_id=upload_id)
+        await self.services.tokens.spend(self.nonce, self.essence)
+        return info
 
     async def _registered(self, metadata: dict[str, bytes]) -> str:
         """Return the digest that is coming, once it is registered.
@@ -264,7 +294,9 @@ class PartialHandler(TusHandler):
             return
         if self.request.headers.get("Content-Type") != MEDIA_TYPE:
             raise UnsupportedMedia(f"send Content-Type: {MEDIA_TYPE}")
-        await self.open_body(self.path_args[0], _number(self.request.headers, "Upload-Offset"))
+        offset = _number(self.request.headers, "Upload-Offset")
+        self.admit()
+        await self.open_body(self.path_args[0], offset)
 
     async def head(self, upload_id: str) -> None:
         """Say how far it is.
@@ -303,48 +335,6 @@ class PartialHandler(TusHandler):
         _say_options(self)
 
 
-class _Checksum:
-    """A chunk that is not believed until all of it has been seen."""
-
-    def __init__(self, algorithm: str, expected: bytes) -> None:
-        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed by its owner
-        self._expected = expected
-        self._digest = CHECKSUMS[algorithm]()
-
-    @classmethod
-    def parse(cls, header: str | None) -> "_Checksum | None":
-        """Read ``Upload-Checksum``.
-
-        Raises
-        ------
-        BadRequest
-            It is of an algorithm that is not supported, or not base64.
-        """
-        if header is None:
-            return None
-        algorithm, _, value = header.partition(" ")
-        if algorithm not in CHECKSUMS:
-            raise BadRequest(f"Upload-Checksum takes {' and '.join(CHECKSUMS)}")
-        return cls(algorithm, _decoded(value))
-
-    def take(self, chunk: bytes) -> None:
-        """Keep the next bytes."""
-        self._digest.update(chunk)
-        self.file.write(chunk)
-
-    def verify(self) -> None:
-        """Believe it, or not.
-
-        Raises
-        ------
-        ChecksumMismatch
-            What came is not what was sent.
-        """
-        if self._digest.digest() != self._expected:
-            raise ChecksumMismatch("the chunk does not have this checksum: send it again")
-        self.file.seek(0)
-
-
 def _say_options(handler: TusHandler) -> None:
     handler.set_header("Tus-Extension", EXTENSIONS)
     handler.set_header("Tus-Max-Size", handler.services.uploads.settings.max_bytes)
@@ -364,11 +354,4 @@ def _parse_metadata(header: str) -> dict[str, bytes]:
     if len(header) > MAX_METADATA_BYTES:
         raise BadRequest(f"Upload-Metadata: at most {MAX_METADATA_BYTES} bytes")
     pairs = (pair.strip().partition(" ") for pair in header.split(","))
-    return {key: _decoded(value) for key, _, value in pairs if key}
-
-
-def _decoded(value: str) -> bytes:
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadRequest("the header is not base64") from error
+    return {key: decoded(value) for key, _, value in pairs if key}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spectrogram_predictor.errors import UnsupportedMedia
-from spectrogram_predictor.worker import catalog
+from spectrogram_predictor.worker import arguments, catalog, nodes
 from spectrogram_predictor.worker.compatibility import called, code, foreign, remembers, uses
 
 MAX_BYTES = 4 * 2**20
@@ -128,6 +128,8 @@ class _Walk:
                 value = {"name": value.get("name"), "inbound_nodes": value.get("inbound_nodes")}
             else:
                 _check_class(value, owner, idle)
+                if not idle:
+                    _check_arguments(key, value, owner)
                 self._check_shared(value, owner)
                 owner = value if isinstance(value.get("config"), Mapping) and "name" in value["config"] else owner
         if key == "config" and "activation" in value:
@@ -172,6 +174,18 @@ def _check_class(part: Mapping[str, Any], owner: Mapping[str, Any], idle: bool) 
         raise UnsupportedMedia(
             f"{called(part)} is registered as {registered[:80]!r}, which Keras would take in its place"
         )
+
+
+def _check_arguments(key: str, part: Mapping[str, Any], owner: Mapping[str, Any]) -> None:
+    """Check that something is where Keras looks for something like it, and that its arguments are as well."""
+    name, config = part["class_name"], part.get("config")
+    if not arguments.is_in_place(key, name):
+        raise UnsupportedMedia(f"{called(owner)} has {key[:80]} of class {name}, which is of another kind")
+    # Where operations have numbers, they are measured.
+    if name in catalog.LAYERS and isinstance(config, Mapping) and not nodes.is_operation(part):
+        strange = arguments.strange(config)
+        if strange is not None:
+            raise UnsupportedMedia(f"{called(part)} has several numbers for {strange[:80]}, which is one")
 
 
 def _check_function(part: Mapping[str, Any], owner: Mapping[str, Any], idle: bool) -> None:

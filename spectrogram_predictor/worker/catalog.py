@@ -104,7 +104,8 @@ sparse_top_k_categorical_accuracy top_k_categorical_accuracy
 
 SAME_SHAPE_OPERATIONS = _names(
     """
-    Abs Absolute Arctan Cast Ceil Clip Cos Cosh Cumprod Cumsum Elu Erf Exp Exp2 Expm1 Flip Floor Gelu
+    Abs Absolute Arctan Cast Ceil Clip ConvertToTensor Cos Cosh Cumprod Cumsum Elu Erf Exp Exp2 Expm1 Flip
+    Floor Gelu
     HardSigmoid HardSilu HardTanh Isfinite Isinf Isnan LayerNorm LeakyRelu Log Log10 Log1p Log2 LogSigmoid
     LogSoftmax LogicalNot NanToNum Negative Normalize OnesLike RMSNorm Reciprocal Relu Relu6 Roll Round Rsqrt
     SaturateCast Selu Sigmoid Sign Silu Sin Sinh Softmax Softplus Softsign Sort Sqrt Square StopGradient Tan

@@ -4,21 +4,23 @@ Follows the graph as Keras does, in both of its dialects: where a model is in an
 twice, where a layer wraps another. Never imports Keras.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from spectrogram_predictor.errors import Unprocessable
-from spectrogram_predictor.worker import layers, nodes, operations
+from spectrogram_predictor.worker import layers, nodes, operations, stated
 from spectrogram_predictor.worker.compatibility import called
 from spectrogram_predictor.worker.nodes import Constant, Node, Operand, Reference
-from spectrogram_predictor.worker.shapes import OPEN, Config, Made, Part, Shape, broadcast, size
+from spectrogram_predictor.worker.schedule import Schedule
+from spectrogram_predictor.worker.shapes import Config, Made, Part, Shape, broadcast, size
 
 MAX_CALLS = 3_000
 """Most calls of layers in a model, those inside of others included."""
 
 MAX_STEPS = 4 * layers.MAX_UNROLLED
 """Most calls that Keras makes step by step, for all layers together."""
+
+_PAIR = 2
 
 _FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -86,12 +88,14 @@ class _Run:
     def call(self, part: Part, given: list[Shape | None]) -> _Ran:
         """Return what comes of calling a layer, or a model; with nothing given, of building it."""
         ran = self._called(part, given)
-        for shapes in _built_for(part):
+        for shapes in stated.built_for(part):
             # It may be built for something else than it is called with.
             if not _known(given) or [one[1:] for one in shapes] != [one[1:] for one in given if one]:
                 built = self._called(part, [*shapes])
                 outputs = ran.outputs if _known(ran.outputs) else built.outputs or ran.outputs
-                ran = _Ran(outputs, max(ran.weights, built.weights), max(ran.peak, built.peak))
+                # Building makes weights, and nothing of what they are for.
+                peak = ran.peak if _known(given) else max(ran.peak, built.peak)
+                ran = _Ran(outputs, max(ran.weights, built.weights), peak)
         return ran
 
     def check_calls(self) -> None:
@@ -115,7 +119,7 @@ class _Run:
         if not given:
             return _Ran([], 0, 0)
         if part["class_name"] == "Lambda":
-            made = _said_of_code(part["config"], given)
+            made = stated.by_code(part["config"], given)
             return _Ran([made], 0, size(made) if made else 0)
         return self._measured(part, given) if _known(given) else self._at_least(part, given)
 
@@ -146,9 +150,9 @@ class _Run:
 
     def _one_by_one(self, inner: list[Part], given: list[Shape | None]) -> _Ran:
         weights = peak = 0
-        if inner and (stated := _stated_input(inner[0], given[0] if given else None)):
+        if inner and (first := stated.input_of(inner[0], given[0] if given else None)):
             # Files of Keras 2 say it of other layers too, and mean nothing by it.
-            given = [stated]
+            given = [first]
         for layer in inner:
             ran = self.call(layer, given)
             given, weights, peak = ran.outputs, weights + ran.weights, max(peak, ran.peak)
@@ -224,9 +228,8 @@ class _Graph:
         self._made: dict[str, list[list[Shape | None]]] = {name: [] for name in self._layers}
         self._weights = dict.fromkeys(self._layers, 0)
         self._outputs = nodes.references(config["output_layers"])
-        self._uses: dict[Reference, int] = dict.fromkeys(self._outputs, 1)
-        self._live = 0
-        self._peak = 0
+        self._schedule = Schedule()
+        self._calls: dict[str, list[int | None]] = {name: [] for name in self._layers}
 
     def run(self, given: list[Shape | None]) -> _Ran:
         inputs = nodes.references(self._part["config"]["input_layers"])
@@ -235,19 +238,22 @@ class _Graph:
         for name, layer in self._layers.items():
             calls = [nodes.read(layer, node) for node in layer.get("inbound_nodes") or []]
             if layer["class_name"] == "InputLayer":
-                self._made[name] = [[_stated_input(layer, taken.get(name))]]
+                self._made[name] = [[stated.input_of(layer, taken.get(name))]]
+                # It belongs to the caller.
+                self._calls[name] = [None]
             elif layer["class_name"] in ("Functional", "Model") or not calls:
                 # A functional model has its own inputs' outputs as its first; what is not called may be built.
-                self._keep(name, self._run.call(layer, []))
+                self._keep(name, self._run.call(layer, []), None)
             waiting += [(name, node) for node in calls]
         if len(waiting) > MAX_CALLS:
             raise Unprocessable(f"the model calls its layers more than {MAX_CALLS} times")
-        for _, node in waiting:
-            for reference in node.references:
-                self._uses[reference] = self._uses.get(reference, 0) + 1
         self._work_off(waiting)
+        for reference in self._outputs:
+            self._schedule.keep(self._place(reference))
         outputs = [self._shape(reference) for reference in self._outputs]
-        return _Ran(outputs, sum(self._weights.values()), self._peak)
+        # Its inputs belong to the caller, who holds them meanwhile.
+        held = sum(_numbers(self._shape(reference)) for reference in inputs)
+        return _Ran(outputs, sum(self._weights.values()), held + self._schedule.peak())
 
     def _work_off(self, waiting: list[tuple[str, Node]]) -> None:
         while waiting:
@@ -266,25 +272,30 @@ class _Graph:
         given = [self._operand(one) for one in node.operands]
         layer = {**node.layer, "config": {**node.layer["config"], **node.extra}} if node.extra else node.layer
         ran = self._run.call(layer, given)
-        call = len(self._made[name])
-        beside = [self._operand(one) for one in node.beside]
-        self._peak = max(self._peak, self._live + ran.peak + _stretched([*given, *ran.outputs], beside))
-        self._keep(name, ran)
-        self._live += sum(self._numbers((name, call, index)) for index in range(len(ran.outputs)))
-        for reference in node.references:
-            self._uses[reference] -= 1
-            if not self._uses[reference]:
-                self._live -= self._numbers(reference)
+        beside = _stretched([*given, *ran.outputs], [self._operand(one) for one in node.beside])
+        self._keep(name, ran, self._schedule_call(node, given, ran, beside))
 
-    def _keep(self, name: str, ran: _Ran) -> None:
+    def _schedule_call(self, node: Node, given: list[Shape | None], ran: _Ran, beside: int) -> int:
+        outputs, places = [*map(_numbers, ran.outputs)], [self._place(one) for one in node.references]
+        graph, pair = _is_graph(node.layer), len(places) <= _PAIR and not node.beside
+        within = ran.peak - sum(outputs) - sum(map(_numbers, given))
+        return self._schedule.add(
+            places,
+            outputs,
+            max(0, within) + beside,
+            at_once=node.layer["class_name"] == "Concatenate" or (pair and _is_merge(node.layer)),
+            whole=len(outputs) == 1 and not (graph and len(places) > 1),
+        )
+
+    def _keep(self, name: str, ran: _Ran, call: int | None) -> None:
         self._made[name].append(ran.outputs)
+        self._calls[name].append(call)
         self._weights[name] = max(self._weights[name], ran.weights)
 
-    def _numbers(self, reference: Reference) -> int:
-        shape = self._shape(reference)
-        # An input belongs to the caller; what nobody uses goes at once.
-        held = self._uses.get(reference) is not None and self._layers[reference[0]]["class_name"] != "InputLayer"
-        return size(shape) if shape and held else 0
+    def _place(self, reference: Reference) -> tuple[int | None, int]:
+        """Return which call makes an output, and which of its outputs it is."""
+        name, call, index = reference
+        return self._calls[name][call], index
 
     def _is_made(self, reference: Reference) -> bool:
         name, call, _ = reference
@@ -323,6 +334,19 @@ def _stretched(shapes: list[Shape | None], beside: list[Shape | None]) -> int:
     return sum(size(broadcast(pair)) for pair in pairs)
 
 
+def _numbers(shape: Shape | None) -> int:
+    return size(shape) if shape else 0
+
+
+def _is_graph(part: Part) -> bool:
+    """Tell whether something of it may be over before all that it takes is there."""
+    return part["class_name"] not in layers.RULES and not nodes.is_operation(part)
+
+
+def _is_merge(part: Part) -> bool:
+    return layers.RULES.get(part["class_name"]) is layers.merge or nodes.is_operation(part)
+
+
 def _known(shapes: list[Shape | None]) -> bool:
     return bool(shapes) and not any(shape is None or isinstance(shape, _AtLeast) for shape in shapes)
 
@@ -336,67 +360,5 @@ def _least(shape: Shape | None, rank: int | None) -> Shape:
     return (*((1,) * (rank - 1)), shape[-1])
 
 
-def _said_of_code(config: Config, given: list[Shape | None]) -> Shape | None:
-    """Return the shape that a layer's own code is said to make, which Keras builds the next ones for."""
-    said = config.get("output_shape")
-    said = said.get("items") if isinstance(said, Mapping) else said
-    if not isinstance(said, list) or not all(isinstance(n, int | None) for n in said):
-        return None
-    return _shape([given[0][0] if given[0] else 1, *said])
-
-
-def _built_for(part: Part) -> list[list[Shape]]:
-    """Return the shapes that Keras builds a layer for before it is called, if it does."""
-    found = []
-    built = part.get("build_config")
-    if isinstance(built, Mapping):
-        found = [built.get("input_shape"), list((built.get("shapes_dict") or {}).values())]
-    if isinstance(part["config"], Mapping):
-        found.append(part["config"].get("build_input_shape"))
-    return [shapes for one in found if (shapes := _shapes(one))]
-
-
-def _stated_input(layer: Part, given: Shape | None) -> Shape | None:
-    """Return the shape that a layer says it takes, its open sizes filled in from what it is given."""
-    stated = _stated(layer)
-    if not stated:
-        if layer["class_name"] == "InputLayer" and given is None:
-            raise ValueError("an input without a shape")
-        return given if layer["class_name"] == "InputLayer" else None
-    if given is None or len(given) != len(stated):
-        return _shape(stated)
-    filled = [n if known is None else int(known) for n, known in zip(given, stated, strict=True)]
-    return (max(1, filled[0]), *filled[1:])
-
-
-def _stated(layer: Part) -> list[int | None]:
-    config = layer["config"]
-    inner = [config[key] for key in ("input_shape", "shape") if config.get(key)]
-    if layer["class_name"] not in ("Embedding", "ReversibleEmbedding") and config.get("input_dim"):
-        inner.append([config["input_dim"]])
-    whole = [config[key] for key in ("batch_shape", "batch_input_shape") if config.get(key)]
-    found = [*map(list, whole), *([config.get("batch_size"), *one] for one in inner)]
-    if any(one[1:] != found[0][1:] for one in found):
-        raise ValueError("two shapes of its input")
-    return found[0] if found else []
-
-
 def _said(error: Exception) -> str:
     return f"{type(error).__name__} {error}"[:120]
-
-
-def _shapes(value: Any) -> list[Shape]:
-    """Return the shapes in a list or a mapping of them, or the one that it is."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if not isinstance(value, list) or not value:
-        return []
-    if all(isinstance(n, int) or n is None for n in value):
-        return [_shape(value)]
-    return [shape for one in value for shape in _shapes(one)]
-
-
-def _shape(value: Any) -> Shape:
-    first, *rest = value
-    # Whatever the file says of the batch: there is at least one window.
-    return (max(1, int(first or 1)), *(OPEN if n is None else int(n) for n in rest))

@@ -17,8 +17,8 @@ SPARE_WEIGHTS = 2**20
 """Weights that a model may have beyond twice the numbers in its file: what is not kept, or counted too high."""
 
 
-def check(path: Path, format: str, *, allow_custom: bool = False) -> None:  # noqa: A002
-    """Check a model file.
+def check(path: Path, format: str, *, allow_custom: bool = False) -> int:  # noqa: A002
+    """Check a model file, and return how many weights its model may have.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ def check(path: Path, format: str, *, allow_custom: bool = False) -> None:  # no
     """
     model, numbers = _from_hdf5(path) if format == "h5" else _from_archive(path)
     architecture.check(model, allow_custom=allow_custom)
-    found = footprint.measure(model)
-    if found.weights > 2 * numbers + SPARE_WEIGHTS:
+    found, most = footprint.measure(model), 2 * numbers + SPARE_WEIGHTS
+    if found.weights > most:
         raise Unprocessable(
             f"the model would have {found.weights:,} weights, and its file holds {numbers:,} numbers"
         )
@@ -46,6 +46,7 @@ def check(path: Path, format: str, *, allow_custom: bool = False) -> None:  # no
             f"the model would hold {found.peak:,} numbers at a time for one window of a song;"
             f" the most is {MAX_PEAK:,}"
         )
+    return most
 
 
 def _from_hdf5(path: Path) -> tuple[Any, int]:

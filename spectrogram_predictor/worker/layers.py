@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spectrogram_predictor.worker import operations
+from spectrogram_predictor.worker.attention import adding, attention, multi_head_attention
 from spectrogram_predictor.worker.convolutions import convolution, depthwise, separable, spread, transposed
 from spectrogram_predictor.worker.shapes import (
     Config,
@@ -24,6 +25,8 @@ from spectrogram_predictor.worker.shapes import (
     spatial,
     windowed,
 )
+
+_RENORMALIZING = 3
 
 MAX_UNROLLED = 4096
 """Most steps of a recurrent layer that is built step by step."""
@@ -94,6 +97,15 @@ def adaptive_pooling(config: Config, shapes: list[Shape]) -> Made:
     # One axis after the other.
     between = size([max(one, other) for one, other in zip(sizes, made, strict=True)])
     return Made([together(made, channels)], 0, 2 * shapes[0][0] * between * channels)
+
+
+def adaptive_max_pooling(config: Config, shapes: list[Shape]) -> Made:
+    sizes, _, _ = spatial(config, shapes[0])
+    for n, made in zip(sizes, many(config["output_size"], len(sizes)), strict=True):
+        # Keras looks at windows of one more, too.
+        if math.ceil(n / made) >= n:
+            raise ValueError(f"of {n} it takes windows of {n + 1}, at which TensorFlow ends the process")
+    return adaptive_pooling(config, shapes)
 
 
 def global_pooling(config: Config, shapes: list[Shape]) -> Made:
@@ -214,7 +226,12 @@ def _axes(config: Config, shape: Shape) -> int:
 
 def normalization(number: int) -> Rule:
     """Return the rule of a layer that keeps so many numbers for each along its axes."""
-    return lambda config, shapes: Made(list(shapes), number * _axes(config, shapes[0]) + 1)
+
+    def rule(config: Config, shapes: list[Shape]) -> Made:
+        kept = number + (_RENORMALIZING if config.get("renorm") else 0)
+        return Made(list(shapes), kept * _axes(config, shapes[0]) + 1)
+
+    return rule
 
 
 def parametric(config: Config, shapes: list[Shape]) -> Made:
@@ -224,38 +241,25 @@ def parametric(config: Config, shapes: list[Shape]) -> Made:
 
 
 def counted(config: Config, shapes: list[Shape]) -> Made:
-    """Return what a layer makes that turns numbers into categories."""
-    if config.get("output_mode", "multi_hot" if "num_tokens" in config else "int") == "int":
-        return Made([broadcast(shapes)])
-    boundaries = config.get("bin_boundaries")
-    number = config.get("num_tokens") or config.get("num_bins") or len(boundaries or ()) + 1
+    """Return what a layer makes that turns rows of numbers into rows of categories."""
     shape = broadcast(shapes)
-    return Made([(*shape[:-1], int(number))], 0, size(shape) * int(number))
+    if config.get("output_mode", "int") == "int":
+        return Made([shape])
+    number = int(config["num_bins"])
+    return Made([(*shape[:-1], number)], 0, size(shape) * number)
 
 
-def attention(config: Config, shapes: list[Shape]) -> Made:
-    query, value = shapes[0], shapes[1]
-    scores = (*query[:-1], value[-2])
-    # The others add each to each, of all sizes.
-    adds = config.get("score_mode", "concat" if "dropout" in config else "dot") != "dot"
-    return Made([(*query[:-1], value[-1]), scores], query[-1], size(scores) * (2 * query[-1] if adds else 2))
-
-
-def multi_head_attention(config: Config, shapes: list[Shape]) -> Made:
-    query, value = shapes[0], shapes[1 % len(shapes)]
-    key = shapes[2] if len(shapes) > 2 else value
-    heads = int(config.get("num_heads") or config["num_query_heads"])
-    width = int(config.get("key_dim") or config["head_dim"])
-    depth = int(config.get("value_dim") or width)
-    target = config.get("output_shape")
-    last = (target if isinstance(target, list) else [target]) if target else [query[-1]]
-    made = size([int(n) for n in last])
-    inner = heads * (2 * width + depth)
-    weights = heads * width * (query[-1] + key[-1]) + heads * depth * (value[-1] + made) + inner + made
-    steps = size(query[:-1]), size(value[1:-1])
-    scores = (query[0], heads, steps[0], steps[1])
-    scratch = inner * (steps[0] + value[0] * steps[1]) + 2 * size(scores)
-    return Made([(*query[:-1], *map(int, last)), scores], weights, scratch)
+def encoded(config: Config, shapes: list[Shape]) -> Made:
+    """Return what a layer makes that may turn each number into a row of categories."""
+    shape, mode = shapes[0], config.get("output_mode", "multi_hot" if "num_tokens" in config else "int")
+    if mode == "int":
+        return Made([shape])
+    if len(shape) > 2 and mode != "one_hot" and "num_tokens" not in config:
+        raise ValueError("rows of rows, of which Keras takes one out")
+    number = int(config.get("num_tokens") or config.get("num_bins") or len(config["bin_boundaries"]) + 1)
+    # Where there is one number, it is the row; "one_hot" of more makes a row of each.
+    kept = shape if mode == "one_hot" and shape[-1] != 1 else shape[:-1]
+    return Made([(*kept, number)], 0, size(shape) * number)
 
 
 def mel_spectrogram(config: Config, shapes: list[Shape]) -> Made:
@@ -346,7 +350,8 @@ RULES: Mapping[str, Rule] = {
     **_each(depthwise, "DepthwiseConv{0}D"),
     **_each(separable, "SeparableConv{0}D SeparableConvolution{0}D"),
     **_each(pooling, _POOLING),
-    **_each(adaptive_pooling, "AdaptiveAveragePooling{0}D AdaptiveMaxPooling{0}D"),
+    **_each(adaptive_pooling, "AdaptiveAveragePooling{0}D"),
+    **_each(adaptive_max_pooling, "AdaptiveMaxPooling{0}D"),
     **_each(global_pooling, _GLOBAL),
     **_each(upsampling, "UpSampling{0}D"),
     **_each(padding, "ZeroPadding{0}D"),
@@ -356,13 +361,15 @@ RULES: Mapping[str, Rule] = {
     **{name: cell(name) for name in ("LSTMCell", "GRUCell", "SimpleRNNCell")},
     **_named(merge, "Add Average Maximum Minimum Multiply Subtract"),
     **_named(resized, "Resizing CenterCrop"),
-    **_named(counted, "CategoryEncoding Discretization HashedCrossing Hashing"),
-    **_named(attention, "Attention AdditiveAttention"),
+    **_named(counted, "HashedCrossing Hashing"),
+    **_named(encoded, "CategoryEncoding Discretization"),
     **_named(multi_head_attention, "MultiHeadAttention GroupQueryAttention GroupedQueryAttention"),
     **_named(embedding, "Embedding ReversibleEmbedding"),
     **_named(normalization(4), "BatchNormalization"),
     **_named(normalization(2), "LayerNormalization GroupNormalization Normalization"),
     **_named(normalization(1), "RMSNormalization"),
+    "AdditiveAttention": adding,
+    "Attention": attention,
     "Concatenate": concatenation,
     "ContrastLimitedAdaptiveHistogramEqualization": contrast,
     "Dense": dense,

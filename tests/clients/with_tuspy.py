@@ -4,7 +4,7 @@ import sys
 
 from tusclient import client
 
-url, path, sha256, authorization = sys.argv[1:]
+url, path, sha256, authorization = sys.argv[1:5]
 tus = client.TusClient(url, headers={"Authorization": authorization})
 uploader = tus.uploader(
     path,

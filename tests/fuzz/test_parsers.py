@@ -19,7 +19,7 @@ from tests.conftest import b64, csv_row, wav
 from tests.fuzz.mutations import BATCH, changed, for_a_while, json_values, mutated
 
 KEYS = Keys("a token for the tests")
-SHARE = 0.06
+SHARE = 0.0425
 DIGEST = "a" * 64
 RECIPES = [json.loads(named(name).to_json()) for name in names()] + [
     {

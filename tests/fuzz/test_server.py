@@ -15,7 +15,7 @@ from tests.conftest import TOKEN, b64, csv_row, sha256, wav
 from tests.fuzz.mutations import BATCH, changed, for_a_while, json_values, mutated
 from tests.live import Live, wait_until
 
-SHARE = 0.14
+SHARE = 0.105
 MAX_GROWTH = 64 * 2**20
 NEVER = {500, 501, 502, 503, 504, 507}
 CONTAINERS = [

@@ -4,6 +4,7 @@ Those with the number of a vulnerability are what it was about, in a form that l
 """
 
 from tests.zoo.archives import archives
+from tests.zoo.arguments import arguments, branches
 from tests.zoo.making import Animal
 from tests.zoo.names import lambdas, names, operations, training
 from tests.zoo.objects import objects
@@ -19,6 +20,8 @@ def animals() -> list[Animal]:
         operations(),
         training(),
         sizes(),
+        arguments(),
+        branches(),
         texts(),
         archives(),
         objects(),
