@@ -3,7 +3,8 @@
 A call about a model goes to a worker that holds it: has it loaded. If none does, a free one loads it. Of several
 workers, one stays free of loading: while a model of half a gigabyte is loaded, others are answered. But nobody
 waits for that for ever: what has waited for long may have the last one. What one worker holds, another loads as
-well once calls about it have waited, beside an idle worker and all together, for as long as loading it took.
+well once calls about it have waited, beside an idle worker and all together, for as long as loading it took, and
+what may have to leave for it.
 """
 
 import queue
@@ -191,7 +192,7 @@ class Backlog:
         able = [seat for seat in self.seats if call.may_go_to(seat)]
         idle = [seat for seat in able if seat.call is None]
         at_once = next((seat for seat in idle if not _must_load(call, seat)), None)
-        if at_once or not idle or self._soon_held(call, able):
+        if at_once or not idle or self._soon_held(call, able, idle):
             return at_once
         working = [seat for seat in self.seats if seat.pid is not None]
         patience_s = TRIAL_PATIENCE_S if call.loads else LOAD_PATIENCE_S
@@ -200,7 +201,7 @@ class Backlog:
             return None
         return min(idle, key=lambda seat: (call.model not in seat.held, len(seat.held)))
 
-    def _soon_held(self, call: Call, able: list[Seat]) -> bool:
+    def _soon_held(self, call: Call, able: list[Seat], idle: list[Seat]) -> bool:
         """Tell whether it is better to wait for a worker that holds the model, or is about to."""
         if call.loads or call.only is not None:
             return False
@@ -208,7 +209,12 @@ class Backlog:
             return True
         if call.model is None or not any(call.model in seat.held for seat in able):
             return False
-        return self._waited_s.get(call.model, 0.0) < self._load_s.get(call.model, 0.0)
+        costs_s = self._load_s.get(call.model, 0.0) + min(map(self._dearest_s, idle))
+        return self._waited_s.get(call.model, 0.0) < costs_s
+
+    def _dearest_s(self, seat: Seat) -> float:
+        """Return how long it may take to load what a seat lets go for another model."""
+        return max((self._load_s.get(model, 0.0) for model in seat.held), default=0.0)
 
 
 def _must_load(call: Call, seat: Seat) -> bool:

@@ -120,12 +120,24 @@ def test_how_long_another_model_takes_to_load_is_no_matter(clock: Clock) -> None
     """Nobody waits for the holder of a small model for as long as a huge one takes."""
     line = backlog("", "")
     load(line, 0, "a", clock, 0.1)
-    load(line, 1, "b", clock, 50.0)
+    load(line, 0, "b", clock, 50.0)
     line.put(call("a"))
     line.put(call("a"))
     assert given(line)[1] is None
     clock.now += 0.2
     assert line.take(line.seats[1], 0.001) is not None
+
+
+def test_a_model_that_takes_long_to_load_is_not_pushed_out_for_little(clock: Clock) -> None:
+    """It may have to leave the idle worker: that is worth as much waiting as it takes to come back."""
+    line = backlog("", "")
+    load(line, 0, "a", clock, 0.1)
+    load(line, 1, "b", clock, 5.0)
+    line.put(call("a"))
+    line.put(call("a"))
+    for seconds, is_given in ((0.2, False), (4.0, False), (1.0, True)):
+        clock.now += seconds
+        assert (line.take(line.seats[1], 0.001) is not None) == is_given
 
 
 def test_who_waits_for_a_load_does_not_cause_another(clock: Clock) -> None:
