@@ -68,6 +68,10 @@ class Refused(ClientError):
         self.message = message
         self.retry_after_s = retry_after_s
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it through to another process, such as that which a pool of processes belongs to."""
+        return type(self), (self.status, self.code, self.message, self.retry_after_s)
+
 
 def checked(response: httpx.Response) -> httpx.Response:
     """Return an answer that is none of refusal; raise `Refused` otherwise."""

@@ -112,3 +112,21 @@ def test_a_model_that_cannot_be_called_is_refused_with_a_reason(saved: Callable[
     path = saved(dialect.sequential(dialect.input(20, 1), *odd))
     with pytest.raises(UnsupportedMedia, match=r"^the layer 'soft' of class Softmax cannot be called"):
         models.load(path, "keras")
+
+
+@pytest.mark.parametrize(("times", "fits"), [(1, True), (60, False)])
+def test_weights_may_be_more_than_what_is_held_for_a_window(
+    monkeypatch: pytest.MonkeyPatch, times: int, fits: bool
+) -> None:
+    """They are read as a whole; what is made of a window may be as large, and no larger."""
+    import keras
+
+    monkeypatch.setattr(gate, "MAX_PEAK", 1000)
+    layers = keras.layers
+    ending = [layers.Flatten(), layers.RepeatVector(times), layers.Dense(50), layers.Flatten(), layers.Dense(10)]
+    model = keras.Sequential([layers.Input((24, 32, 1)), *ending])
+    if fits:
+        assert models.Model(model)([np.zeros((1, 24, 32, 1), np.float32)]).shape == (1, 10)
+    else:
+        with pytest.raises(Unprocessable, match="would hold 46,080 numbers"):
+            models.Model(model)

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 import os
+import pickle
 import pty
 import socket
 import subprocess
@@ -295,3 +296,10 @@ def test_a_bare_registration_takes_nothing_away(client: Client, tmp_path: Path) 
     state = client.publish(tmp_path / "model.keras", PICTURE)
     assert client.register(tmp_path / "model.keras") == sha256(tmp_path / "model.keras")
     assert client.model(state["hash"]) == state
+
+
+def test_a_refusal_goes_from_process_to_process() -> None:
+    """A pool of processes waits for ever for an error that cannot be brought back."""
+    refused = pickle.loads(pickle.dumps(Refused(429, "queue_full", "later", 2.0)))
+    assert vars(refused) == {"status": 429, "code": "queue_full", "message": "later", "retry_after_s": 2.0}
+    assert str(refused) == "later (429 queue_full)"

@@ -42,11 +42,14 @@ def of_weights(most: int) -> Iterator[None]:
 def check_graph(function: Any, most: int) -> None:
     """Check that no operation in a traced function makes more numbers, of one window, than a model may hold.
 
+    Weights may be more: the file has as many. They are read, and turned into what they are computed with.
+
     Raises
     ------
     Unprocessable
         One does.
     """
+    most = max([most, *(math.prod(variable.shape) for variable in function.variables)])
     graph = function.graph.as_graph_def(add_shapes=True)
     for nodes in (graph.node, *(one.node_def for one in graph.library.function)):
         for node in nodes:
