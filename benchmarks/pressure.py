@@ -1,6 +1,7 @@
 """What a server does that has too much to do: ten times what it can, a huge model beside a small one, many models.
 
-Whoever presses has the last processor only, at the lowest priority; the server has all of them.
+The model that is asked too often takes so long that asking costs little beside it. Whoever publishes the huge one
+has the last processor only, at the lowest priority; the server has all of them.
 """
 
 import multiprocessing
