@@ -69,7 +69,7 @@ class Server:
     def __init__(self, settings: Settings, keys: Keys) -> None:
         self._settings = settings
         self._keys = keys
-        self._stack: list[Callable[[], None]] = []
+        self._stack: list[Callable[[], Awaitable[None] | None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -83,7 +83,7 @@ class Server:
         try:
             await self._start()
         except BaseException:
-            self._undo()
+            await self._undo()
             raise
 
     async def _start(self) -> None:
@@ -99,7 +99,7 @@ class Server:
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
         self._stack.append(threads.shutdown)
         executor = predictor.get_executor(settings.prediction, self._backend.local_folders)
-        self._stack.append(lambda: executor.shutdown(wait=True, cancel_futures=True))
+        self._stack.append(lambda: predictor.close_executor(executor))
         asker = Predictor(self._backend, registry, executor, settings.prediction)
 
         def promoted(digest: str) -> None:
@@ -145,7 +145,7 @@ class Server:
         await self.services.promoter.close()
         for task in self._tasks:
             task.cancel()
-        self._undo()
+        await self._undo()
         await self._backend.close()
 
     async def _drained(self, timeout_s: float) -> bool:
@@ -176,9 +176,10 @@ class Server:
         except SpectrogramPredictorError as error:
             logger.warning("the sweep failed and will be tried again: %s", error)
 
-    def _undo(self) -> None:
+    async def _undo(self) -> None:
         while self._stack:
-            self._stack.pop()()
+            if ending := self._stack.pop()():
+                await ending
 
 
 async def serve(settings: Settings, keys: Keys, announce: Callable[[Server], None]) -> None:

@@ -7,8 +7,6 @@ well once calls about it have waited, beside an idle worker and all together, fo
 what may have to leave for it.
 """
 
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -72,6 +70,8 @@ class Seat:
         What it has been given.
     loading : bool
         For that it must load a model, or do something that takes as long.
+    wake : callable
+        Called when it has been given a call.
     """
 
     number: int
@@ -80,13 +80,11 @@ class Seat:
     call: Call | None = None
     loading: bool = False
     began: float = 0.0
-    looks_up: "queue.SimpleQueue[None]" = field(default_factory=queue.SimpleQueue)
+    wake: Callable[[], object] = lambda: None
 
 
 class Backlog:
     """Calls in the order in which they came, and seats.
-
-    Any thread may put; each seat belongs to one thread, which takes.
 
     Parameters
     ----------
@@ -97,7 +95,6 @@ class Backlog:
     def __init__(self, seats: int) -> None:
         self.seats = [Seat(number) for number in range(seats)]
         self._calls: list[Call] = []
-        self._lock = threading.Lock()
         # Of models that are held: how long loading took, and how long calls have waited beside an idle seat.
         self._load_s: dict[str, float] = {}
         self._waited_s: dict[str, float] = {}
@@ -106,50 +103,31 @@ class Backlog:
 
     def put(self, call: Call) -> None:
         """Add a call."""
-        with self._lock:
-            self._calls.append(call)
-            self._give()
+        self._calls.append(call)
+        self.look()
 
     def sit(self, seat: Seat, pid: int | None, held: tuple[str, ...] = ()) -> None:
         """Say which process takes calls at a seat from now on, or that none does; what it was given goes back."""
-        with self._lock:
-            if seat.call:
-                self._calls.insert(0, seat.call)
-            seat.pid, seat.held, seat.call, seat.loading = pid, held, None, False
-            self._give()
-
-    def take(self, seat: Seat, timeout_s: float) -> Call | None:
-        """Wait for the next call of a seat; None if there is none yet."""
-        try:
-            # A semaphore takes several times as long: it is written in Python.
-            seat.looks_up.get(timeout=timeout_s)
-        except queue.Empty:
-            with self._lock:
-                self._give()
-        return seat.call
+        if seat.call:
+            self._calls.insert(0, seat.call)
+        seat.pid, seat.held, seat.call, seat.loading = pid, held, None, False
+        self.look()
 
     def done(self, seat: Seat, held: tuple[str, ...]) -> None:
         """Say that a seat's call is over, and what its worker holds now."""
-        with self._lock:
-            if seat.loading and seat.call and seat.call.model:
-                self._load_s[seat.call.model] = time.monotonic() - seat.began
-            seat.held, seat.call, seat.loading = held, None, False
-            self._forget()
-            self._give()
-
-    def wake(self) -> None:
-        """Let everybody look up who waits for a call."""
-        for seat in self.seats:
-            seat.looks_up.put(None)
+        if seat.loading and seat.call and seat.call.model:
+            self._load_s[seat.call.model] = time.monotonic() - seat.began
+        seat.held, seat.call, seat.loading = held, None, False
+        self._forget()
+        self.look()
 
     def clear(self) -> list[Call]:
         """Forget the calls that nobody has taken; return them."""
-        with self._lock:
-            calls, self._calls = self._calls, []
-            return calls
+        calls, self._calls = self._calls, []
+        return calls
 
-    def _give(self) -> None:
-        """Give every call to the seat that is best for it, unless it is better off waiting."""
+    def look(self) -> None:
+        """Give every call to the seat that is best for it, unless it is better off waiting: for some time only."""
         self._count_waiting()
         waiting = []
         for call in self._calls:
@@ -162,7 +140,7 @@ class Backlog:
             seat.call, seat.loading, seat.began = call, _must_load(call, seat), time.monotonic()
             if seat.loading and call.model:
                 self._waited_s.pop(call.model, None)
-            seat.looks_up.put(None)
+            seat.wake()
         self._calls = waiting
         self._passed_over = list(self._beside_idle(waiting))
 

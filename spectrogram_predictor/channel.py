@@ -4,22 +4,21 @@ Songs go through a piece of memory that both processes map, made once a worker: 
 socket would copy them into the kernel and out of it, in pieces, with both processes waiting for each other.
 """
 
+import asyncio
 import fcntl
-import math
 import mmap
 import os
 import socket
 import struct
 import tempfile
-import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 INBOX_BYTES = 8 * 2**20
 """What a song may take to go through memory; a larger one goes through the socket."""
 
 _SOCKET_BYTES = 4 * 2**20
-_MOST_PIECES = 64
+_AT_ONCE_BYTES = 2**16
 _F_SEAL_FUTURE_WRITE = 0x10
 
 
@@ -59,13 +58,10 @@ class Inbox:
         self._memory.close()
 
 
-class Channel:
-    """Messages over a stream socket: their number and lengths, then the pieces.
+class _End:
+    """One end of a stream socket and an inbox. A message is the number of its pieces, their lengths, then they.
 
     The first piece of a message, and what does not fit into the inbox, goes through the socket.
-
-    Not `multiprocessing.connection.Connection`: that waits for ever for a process which reads nothing, or which
-    stops in the middle of a message.
 
     Parameters
     ----------
@@ -82,8 +78,13 @@ class Channel:
         self._stream = stream
         self._inbox = inbox
 
-    def send(self, pieces: Sequence[Any], deadline: float = math.inf) -> None:
-        """Send a message; raise TimeoutError if it is not taken in time, by the monotonic clock."""
+    def close(self) -> None:
+        """Let go of the socket and the inbox."""
+        self._stream.close()
+        self._inbox.close()
+
+    def _put(self, pieces: Sequence[Any]) -> list[Any]:
+        """Write into the inbox what goes there; return what is to go through the socket."""
         lengths = [memoryview(piece).nbytes for piece in pieces]
         through_socket: list[Any] = [struct.pack(f"!{1 + len(pieces)}Q", len(pieces), *lengths)]
         for piece, offset in zip(pieces, _offsets(lengths), strict=True):
@@ -92,12 +93,24 @@ class Channel:
             else:
                 self._inbox.write(offset, piece)
         through_socket[:2] = [b"".join(through_socket[:2])]
-        for data in through_socket:
-            self._wait_no_longer_than(deadline)
-            self._stream.sendall(data)
+        return through_socket
 
-    def receive(self, max_bytes: int | None = None, deadline: float = math.inf) -> list[bytes]:
-        """Return the next message.
+
+class ServerEnd(_End):
+    """The server's end, on an event loop; calls take as long as they take, unless somebody cancels them."""
+
+    def __init__(self, stream: socket.socket, inbox: Inbox) -> None:
+        super().__init__(stream, inbox)
+        stream.setblocking(False)
+
+    async def send(self, pieces: Sequence[Any]) -> None:
+        """Send a message."""
+        loop = asyncio.get_running_loop()
+        for data in self._put(pieces):
+            await loop.sock_sendall(self._stream, data)
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """Return the one piece of a worker's next message.
 
         Raises
         ------
@@ -105,44 +118,71 @@ class Channel:
             The other process has gone.
         ValueError
             It sends more than `max_bytes`, or nonsense.
-        TimeoutError
-            The message is not complete in time, by the monotonic clock.
         """
-        (count,) = struct.unpack("!Q", self._read(8, deadline))
-        if count > _MOST_PIECES:
-            raise ValueError(f"a message of {count} pieces; the most is {_MOST_PIECES}")
-        lengths = struct.unpack(f"!{count}Q", self._read(8 * count, deadline))
-        if max_bytes is not None and sum(lengths) > max_bytes:
-            raise ValueError(f"a message of {sum(lengths)} bytes; the most is {max_bytes}")
-        return [
-            self._read(length, deadline) if offset is None else self._inbox.read(offset, length)
-            for length, offset in zip(lengths, _offsets(lengths), strict=True)
-        ]
+        head = struct.Struct("!QQ")
+        received = await self._read(_AT_ONCE_BYTES)
+        while len(received) < head.size:
+            received += await self._read(_AT_ONCE_BYTES)
+        count, length = head.unpack_from(received)
+        if count != 1:
+            raise ValueError(f"a message of {count} pieces")
+        if length > max_bytes:
+            raise ValueError(f"a message of {length} bytes; the most is {max_bytes}")
+        received = received[head.size :]
+        if len(received) > length:
+            raise ValueError("something after a message")
+        return received if len(received) == length else await self._read_rest(received, length)
 
-    def close(self) -> None:
-        """Let go of the socket and the inbox."""
-        self._stream.close()
-        self._inbox.close()
+    async def _read(self, most: int) -> bytes:
+        data = await asyncio.get_running_loop().sock_recv(self._stream, most)
+        if not data:
+            raise EOFError
+        return data
 
-    def _read(self, length: int, deadline: float) -> bytes:
+    async def _read_rest(self, begin: bytes, length: int) -> bytes:
         data = bytearray(length)
-        left = memoryview(data)
+        data[: len(begin)] = begin
+        left = memoryview(data)[len(begin) :]
         while left:
-            self._wait_no_longer_than(deadline)
-            count = self._stream.recv_into(left, 0, socket.MSG_WAITALL)
+            count = await asyncio.get_running_loop().sock_recv_into(self._stream, cast("bytearray", left))
             if not count:
                 raise EOFError
             left = left[count:]
         return bytes(data)
 
-    def _wait_no_longer_than(self, deadline: float) -> None:
-        if deadline == math.inf:
-            return
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        # For sendall it bounds the whole, for recv the wait for the first byte.
-        self._stream.settimeout(left_s)
+
+class WorkerEnd(_End):
+    """A worker's end, which has nothing else to do than to wait."""
+
+    def send(self, pieces: Sequence[Any]) -> None:
+        """Send a message."""
+        for data in self._put(pieces):
+            self._stream.sendall(data)
+
+    def receive(self) -> list[bytes]:
+        """Return the next message.
+
+        Raises
+        ------
+        EOFError, OSError
+            The other process has gone.
+        """
+        (count,) = struct.unpack("!Q", self._read(8))
+        lengths = struct.unpack(f"!{count}Q", self._read(8 * count))
+        return [
+            self._read(length) if offset is None else self._inbox.read(offset, length)
+            for length, offset in zip(lengths, _offsets(lengths), strict=True)
+        ]
+
+    def _read(self, length: int) -> bytes:
+        data = bytearray(length)
+        left = memoryview(data)
+        while left:
+            count = self._stream.recv_into(left, 0, socket.MSG_WAITALL)
+            if not count:
+                raise EOFError
+            left = left[count:]
+        return bytes(data)
 
 
 def _offsets(lengths: Sequence[int]) -> list[int | None]:

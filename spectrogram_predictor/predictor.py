@@ -135,7 +135,7 @@ class Predictor:
         try:
             model = (await self._look_up(sha256)).model
             futures = self._executor.spread(model.terms.name, (_hold, *model))
-            await asyncio.gather(*map(asyncio.wrap_future, futures))
+            await asyncio.gather(*map(self._executor.awaitable, futures))
         except SpectrogramPredictorError as error:
             # Whoever asks for it will be told.
             logger.info("%s is not loaded beforehand: %s", sha256, error)
@@ -283,10 +283,12 @@ class Predictor:
         try:
             if isinstance(self._executor, WorkerPool):
                 about = one.terms.name, (_hold, *one)
-                future = self._executor.submit_about(*about, fn, *one, *args, check=check, loads=loads)
+                call = self._executor.submit_about(*about, fn, *one, *args, check=check, loads=loads)
+                future = self._executor.awaitable(call)
             else:
-                future = self._executor.submit(_checked, check, fn, *one, *args)
-            return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
+                future = asyncio.wrap_future(self._executor.submit(_checked, check, fn, *one, *args))
+            async with asyncio.timeout(timeout_s):
+                return await future
         except TimeoutError as error:
             raise DeadlineExceeded(f"no answer within {timeout_s:g} s") from error
 
@@ -323,6 +325,14 @@ def get_executor(settings: PredictionSettings, readable: Sequence[Path]) -> Exec
     """
     executor: Executor = plugins.load("executors", settings.executor)(settings, readable=readable)
     return executor
+
+
+async def close_executor(executor: Executor) -> None:
+    """End an executor, and what it is doing."""
+    if isinstance(executor, WorkerPool):
+        await executor.close()
+    else:
+        await asyncio.to_thread(executor.shutdown, cancel_futures=True)
 
 
 def _checked(check: Callable[[Any], object], fn: Callable[..., Any], *args: Any) -> Any:

@@ -1,18 +1,18 @@
-"""One worker process, as its thread in the server sees it: begun, called, measured, ended."""
+"""One worker process, as the server sees it: begun, called, measured, ended."""
 
+import asyncio
 import json
 import logging
 import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from spectrogram_predictor import answers, errors, logs, scratch, warden
-from spectrogram_predictor.channel import Channel, Inbox
+from spectrogram_predictor.channel import Inbox, ServerEnd
 from spectrogram_predictor.config import PredictionSettings
 from spectrogram_predictor.errors import (
     BadRequest,
@@ -33,6 +33,7 @@ START_TIMEOUT_S = 180.0
 _GROWN = 1.2
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MAX_TEXT = 2**14
+_AT_ONCE_BYTES = 2**16
 _RAISED = (BadRequest, ModelNotFound, TooLarge, UnsupportedMedia, Unprocessable, Unavailable)
 """Errors of ours that come out of workers."""
 
@@ -67,7 +68,7 @@ class WorkerProcess:
         arguments = [json.dumps(box), initializer, *_limits(settings)]
         ours, theirs = socket.socketpair()
         inbox = Inbox()
-        self._channel = Channel(ours, inbox)
+        self._channel = ServerEnd(ours, inbox)
         descriptors = [theirs.fileno(), inbox.descriptor]
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own module
@@ -109,13 +110,13 @@ class WorkerProcess:
         """Whether there is a process, which may still be starting."""
         return self._process.poll() is None
 
-    def wait_until_ready(self) -> list[str]:
+    async def wait_until_ready(self) -> list[str]:
         """Return what its box lacks."""
-        missing = list(map(str, self._exchange((), START_TIMEOUT_S)["result"]))
+        missing = list(map(str, (await self._exchange((), START_TIMEOUT_S))["result"]))
         self._ready = True
         return missing
 
-    def call(
+    async def call(
         self, message: Sequence[Any], timeout_s: float, check: Callable[[Any], object] = lambda _: None
     ) -> Any:
         """Return the result of a packed call, if it passes a check.
@@ -129,7 +130,7 @@ class WorkerProcess:
         SpectrogramPredictorError
             Whatever of ours the call raised.
         """
-        answer = self._exchange(message, timeout_s)
+        answer = await self._exchange(message, timeout_s, check)
         self.held = tuple(answer["held"])
         self.resident_bytes = self._measure()
         if self.held and not self._fresh_bytes:
@@ -139,27 +140,27 @@ class WorkerProcess:
         if "bug" in answer:
             logger.error("a worker failed:\n%s", logs.harmless(answer["bug"], _MAX_TEXT))
             raise SpectrogramPredictorError("internal error")
-        try:
-            check(answer["result"])
-        except ValueError as error:
-            raise _nonsense(error) from error
         return answer["result"]
 
     def interrupt(self) -> None:
-        """End the process, whatever it does; from any thread."""
+        """End the process, whatever it does."""
         self._process.kill()
 
-    def close(self) -> None:
-        """End the process and let go of it; from the thread that owns it, twice if need be."""
+    async def close(self) -> None:
+        """End the process and let go of it; twice if need be."""
         self._ready = False
         self._process.kill()
-        self._process.wait()
         self._channel.close()
-        self._warden.close()
-        self._scratch.remove()
+        # The kernel takes its time to give the memory back.
+        await asyncio.to_thread(self._clean_up)
         if self._statm is not None:
             os.close(self._statm)
             self._statm = None
+
+    def _clean_up(self) -> None:
+        self._process.wait()
+        self._warden.close()
+        self._scratch.remove()
 
     def _measure(self) -> int:
         if self._statm is None:
@@ -170,19 +171,30 @@ class WorkerProcess:
             # It has ended.
             return 0
 
-    def _exchange(self, message: Sequence[Any], timeout_s: float) -> Any:
-        deadline = time.monotonic() + timeout_s
+    async def _exchange(
+        self, message: Sequence[Any], timeout_s: float, check: Callable[[Any], object] = lambda _: None
+    ) -> dict[str, Any]:
         try:
-            if message:
-                self._channel.send(message, deadline)
-            (answer,) = self._channel.receive(answers.MAX_BYTES, deadline)
-            return answers.parse(answer)
+            async with asyncio.timeout(timeout_s):
+                if message:
+                    await self._channel.send(message)
+                data = await self._channel.receive(answers.MAX_BYTES)
+            return (
+                _read(data, check) if len(data) < _AT_ONCE_BYTES else await asyncio.to_thread(_read, data, check)
+            )
         except TimeoutError as error:
             raise TooSlow(f"it took its worker longer than {timeout_s:g} s") from error
         except ValueError as error:
             raise _nonsense(error) from error
         except (EOFError, OSError) as error:
             raise WorkerLost("the worker process ended, please send it again") from error
+
+
+def _read(data: bytes, check: Callable[[Any], object]) -> dict[str, Any]:
+    answer = answers.parse(data)
+    if "result" in answer:
+        check(answer["result"])
+    return answer
 
 
 def _raised(code: str, message: str) -> SpectrogramPredictorError:

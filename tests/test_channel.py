@@ -1,28 +1,27 @@
 """Messages between server and worker: through a socket and an inbox."""
 
+import asyncio
 import mmap
 import os
 import socket
 import struct
-import threading
-import time
 import tracemalloc
 from collections.abc import Iterator
 
 import pytest
 
-from spectrogram_predictor.channel import INBOX_BYTES, Channel, Inbox
+from spectrogram_predictor.channel import INBOX_BYTES, Inbox, ServerEnd, WorkerEnd
 
 
 class Pair:
     """The two ends of a channel, as the server and its worker have them."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
+        ours, self.stream = socket.socketpair()
         inbox = Inbox()
         self.descriptor = os.dup(inbox.descriptor)
-        self.server = Channel(ours, inbox)
-        self.worker = Channel(theirs, Inbox(inbox.descriptor))
+        self.server = ServerEnd(ours, inbox)
+        self.worker = WorkerEnd(self.stream, Inbox(inbox.descriptor))
 
     def close(self) -> None:
         self.server.close()
@@ -49,20 +48,20 @@ def pair() -> Iterator[Pair]:
     ],
     ids=["alone", "beside", "empty", "full", "the last does not fit", "the first does not fit"],
 )
-def test_pieces_arrive_as_they_were_sent(pair: Pair, pieces: list[bytes]) -> None:
+@pytest.mark.gen_test
+async def test_pieces_arrive_as_they_were_sent(pair: Pair, pieces: list[bytes]) -> None:
     """Whether they fit into the inbox or not, again and again."""
     for _ in range(2):
-        sending = threading.Thread(target=pair.server.send, args=(pieces,))
-        sending.start()
-        assert pair.worker.receive() == pieces
-        sending.join()
+        _, received = await asyncio.gather(pair.server.send(pieces), asyncio.to_thread(pair.worker.receive))
+        assert received == pieces
 
 
-def test_what_was_received_stays(pair: Pair) -> None:
+@pytest.mark.gen_test
+async def test_what_was_received_stays(pair: Pair) -> None:
     """The next song in the inbox is not the last one's."""
-    pair.server.send([b"call", b"first"])
+    await pair.server.send([b"call", b"first"])
     first = pair.worker.receive()
-    pair.server.send([b"call", b"other"])
+    await pair.server.send([b"call", b"other"])
     assert pair.worker.receive() == [b"call", b"other"]
     assert first == [b"call", b"first"]
 
@@ -78,24 +77,61 @@ def test_a_worker_cannot_change_the_inbox(pair: Pair) -> None:
         os.write(pair.descriptor, b"x")
 
 
-def test_answers_are_bounded_and_timed(pair: Pair) -> None:
-    """A worker is not trusted to be brief, nor to answer at all."""
+@pytest.mark.parametrize("size", [0, 1, 2**16 - 16, 2**16, 3_000_000])
+@pytest.mark.gen_test
+async def test_answers_of_any_size_arrive(pair: Pair, size: int) -> None:
+    """Again and again."""
+    for answer in (b"a" * size, b"b" * size):
+        received, _ = await asyncio.gather(
+            pair.server.receive(size), asyncio.to_thread(pair.worker.send, [answer])
+        )
+        assert received == answer
+
+
+@pytest.mark.gen_test
+async def test_an_answer_is_not_waited_for_for_ever(pair: Pair) -> None:
+    """Whoever stops waiting leaves nothing behind: the next answer is received."""
     with pytest.raises(TimeoutError):
-        pair.server.receive(100, time.monotonic() + 0.05)
-    pair.worker.send([b"x" * 101])
-    with pytest.raises(ValueError, match="101 bytes"):
-        pair.server.receive(100)
+        await asyncio.wait_for(pair.server.receive(100), 0.05)
+    pair.worker.send([b"an answer"])
+    assert await pair.server.receive(100) == b"an answer"
 
 
-def test_an_answer_in_small_pieces_takes_no_more_memory(pair: Pair) -> None:
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (struct.pack("!QQ", 1, 101) + b"x" * 101, "101 bytes"),
+        (struct.pack("!QQ", 1, 2**63), "bytes"),
+        (struct.pack("!QQQ", 2, 1, 1) + b"xy", "2 pieces"),
+        (struct.pack("!QQ", 1, 2) + b"abc", "after"),
+    ],
+    ids=["too large", "absurd", "two pieces", "more than one answer"],
+)
+@pytest.mark.gen_test
+async def test_a_worker_is_not_trusted(pair: Pair, sent: bytes, why: str) -> None:
+    """Neither to be brief, nor to keep to the form."""
+    pair.stream.sendall(sent)
+    with pytest.raises(ValueError, match=why):
+        await pair.server.receive(100)
+
+
+@pytest.mark.parametrize("sent", [b"", b"x", struct.pack("!QQ", 1, 100), struct.pack("!QQ", 1, 100) + b"half"])
+@pytest.mark.gen_test
+async def test_the_end_is_said(pair: Pair, sent: bytes) -> None:
+    """Wherever the other process ends."""
+    pair.stream.sendall(sent)
+    pair.stream.shutdown(socket.SHUT_WR)
+    with pytest.raises(EOFError):
+        await pair.server.receive(100)
+
+
+@pytest.mark.gen_test(timeout=120)
+async def test_an_answer_in_small_pieces_takes_no_more_memory(pair: Pair) -> None:
     """A worker may send byte by byte."""
-    size = 2**19
+    size = 2**17
     tracemalloc.start()
     try:
-        sending = threading.Thread(target=drip, args=(pair.worker._stream, size))
-        sending.start()
-        (received,) = pair.server.receive(size, time.monotonic() + 60)
-        sending.join()
+        received, _ = await asyncio.gather(pair.server.receive(size), asyncio.to_thread(drip, pair.stream, size))
         assert received == b"xy" * (size // 2)
         _, peak = tracemalloc.get_traced_memory()
     finally:

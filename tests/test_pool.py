@@ -1,9 +1,11 @@
 """The pool: real processes, real deaths."""
 
+import asyncio
 import os
 import signal
 import struct
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -103,9 +105,14 @@ def recall() -> tuple[int, list[str]]:
     return os.getpid(), MEMORY
 
 
-@pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
+@pytest.fixture(autouse=True)
+def findable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers find this module."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
     pool = WorkerPool(PredictionSettings(workers=2, timeout_s=2.0), NOTHING)
     wait_until(lambda: len(pool.pids) == 2)
     yield pool
@@ -288,10 +295,50 @@ def test_shutdown_leaves_no_process(pool: WorkerPool) -> None:
         pool.submit(echo, 1)
 
 
+@pytest.mark.gen_test(timeout=120)
+async def test_a_pool_made_on_an_event_loop_belongs_to_it() -> None:
+    """Calls pass through no thread; who stops waiting stops the call, unless it has begun; `close` ends it."""
+    pool = WorkerPool(PredictionSettings(workers=1, timeout_s=60.0), NOTHING)
+    try:
+        assert await pool.awaitable(pool.submit(echo, [1.5, "x"])) == [1.5, "x"]
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("worker")]
+        with pytest.raises(Unprocessable, match="no"):
+            await pool.awaitable(pool.submit(refuse))
+        begun, waiting = pool.submit(sleep, 0.5), pool.submit(remember, "cancelled")
+        await asyncio.sleep(0.1)
+        for future in (begun, waiting):
+            pool.awaitable(future).cancel()
+        await asyncio.sleep(0)
+        assert (begun.cancelled(), waiting.cancelled()) == (False, True)
+        assert (await pool.awaitable(pool.submit(recall)))[1] == []
+        assert begun.result() == "slept"
+        stuck = pool.awaitable(pool.submit(sleep, 600))
+        await asyncio.sleep(0.1)
+    finally:
+        [pid] = pool.pids
+        await pool.close()
+    with pytest.raises(WorkerLost):
+        await stuck
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(RuntimeError, match="shut down"):
+        pool.submit(echo, 1)
+
+
+@pytest.mark.gen_test(timeout=120)
+async def test_a_pool_is_closed_while_it_starts() -> None:
+    """Nobody waits for a worker that is not needed any more."""
+    pool = WorkerPool(PredictionSettings(workers=2), NOTHING)
+    waiting = pool.awaitable(pool.submit(echo, 1))
+    pool.shutdown(cancel_futures=True)
+    await pool.close()
+    assert waiting.cancelled()
+    assert pool.pids == []
+
+
 @pytest.fixture
-def lone(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
+def lone() -> Iterator[WorkerPool]:
     """A pool of one worker, which may take 200 MiB."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
     pool = WorkerPool(PredictionSettings(workers=1, worker_memory_bytes=200 * 2**20), NOTHING)
     wait_until(lambda: len(pool.pids) == 1)
     yield pool

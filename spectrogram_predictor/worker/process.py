@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from spectrogram_predictor import logs
-from spectrogram_predictor.channel import Channel, Inbox
+from spectrogram_predictor.channel import Inbox, WorkerEnd
 from spectrogram_predictor.errors import SpectrogramPredictorError
 from spectrogram_predictor.worker import spare
 from spectrogram_predictor.worker.box import Box
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
     # Ctrl-C in a terminal goes to the whole group; the server decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logs.configure()
-    channel = Channel(socket.socket(fileno=int(stream)), Inbox(int(inbox)))
+    channel = WorkerEnd(socket.socket(fileno=int(stream)), Inbox(int(inbox)))
     module, _, function = initializer.partition(":")
     folder, readable, memory_bytes = json.loads(plan)
     box = Box(Path(folder), tuple(map(Path, readable)), memory_bytes)
