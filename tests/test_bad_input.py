@@ -705,6 +705,8 @@ def test_a_registered_file_that_is_no_model_is_rejected(
     before = ready.files()
     assert ready.upload(not_a_model).content == UPLOADED
     assert ready.http.get(f"{ready.url}/hashmodels").json() == {"hashes": []}
+    # It is answered before its trial is over, if that takes long.
+    wait_until(lambda: ready.files("temp") == [])
     state = client.model(digest)
     assert state["state"] == "rejected"
     assert state["reason"]
