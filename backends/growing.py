@@ -13,6 +13,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from backends.direct import DirectFile
 from spectrogram_predictor.errors import SpectrogramPredictorError, Superseded, UploadLocked
 from spectrogram_predictor.lanes import Lane
 from spectrogram_predictor.storage import Partial
@@ -41,23 +42,24 @@ class GrowingFile:
     file : BinaryIO
         Unbuffered, open for appending.
 
-    Attributes
-    ----------
-    size : int
-        Bytes in the file.
     """
 
     def __init__(self, backend: "LocalBackend", file: BinaryIO) -> None:
-        self.size = os.fstat(file.fileno()).st_size
         self._file = file
+        self._appended = DirectFile(file)
         self._backend = backend
         self._unsynced = 0
         self._lane = backend.lanes.lane()
         self._syncs = Lane(backend.threads)
 
+    @property
+    def size(self) -> int:
+        """Bytes in the file: after `settle` or `drop`, all that were written."""
+        return self._appended.size
+
     async def write(self, data: bytes) -> None:
         """Append, after what was written before."""
-        await self._translated(self._lane.put(self._write, data))
+        await self._translated(self._lane.put(self._appended.write, data))
         self._unsynced += len(data)
         if self._unsynced >= SYNC_BYTES:
             self._unsynced = 0
@@ -65,11 +67,14 @@ class GrowingFile:
 
     async def settle(self) -> None:
         """Wait until all is written."""
+        await self._translated(self._lane.put(self._appended.flush))
         await self._translated(self._lane.join())
         await self._translated(self._syncs.join())
 
     async def drop(self) -> None:
         """Wait until nothing is being written any more, whatever became of it."""
+        with contextlib.suppress(Exception):
+            await self._lane.put(self._appended.flush)
         await self._lane.drop()
         await self._syncs.drop()
 
@@ -80,13 +85,6 @@ class GrowingFile:
     def close(self) -> None:
         """Close; harmless twice."""
         self._file.close()
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            count = self._file.write(view)
-            self.size += count
-            view = view[count:]
 
     def _sync_data(self) -> None:
         # Closed by now, if somebody else has claimed it.

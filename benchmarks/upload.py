@@ -19,6 +19,9 @@ from benchmarks.table import Row
 
 MIB = 2**20
 
+_SO_MAX_PACING_RATE = 47
+"""Bytes a second; see socket(7) of Linux. Python has no name for it."""
+
 _BLOCK = os.urandom(MIB)
 # As long as curl's and the browsers' are: both servers search the body for it.
 _BOUNDARY = b"------------------------d74496d66958873e"
@@ -134,11 +137,13 @@ def send_here(url: str, size: int, put: bool = False, pace: float = math.inf) ->
         f"Content-Type: multipart/form-data; boundary={_BOUNDARY.decode()}\r\n\r\n"
     )
     with context.wrap_socket(socket.create_connection((address.hostname, address.port))) as connection:
+        if pace < math.inf:
+            # Evenly, as a link of that speed would: not in bursts with pauses between them.
+            connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, int(pace))
         began = time.monotonic()
         connection.sendall(request.encode() + head)
-        for number in range(size // MIB):
+        for _ in range(size // MIB):
             connection.sendall(_BLOCK)
-            time.sleep(max(0.0, began + number * MIB / pace - time.monotonic()))
         connection.sendall(tail)
         answer = connection.recv(65536)
         seconds = time.monotonic() - began

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -9,6 +11,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 DEPTH = 4
+
+_NICE = 15
 
 
 class Lane:
@@ -100,7 +104,7 @@ class Lane:
 
 
 class Lanes:
-    """A few threads that any number of lanes share.
+    """A few threads that any number of lanes share; what somebody waits for comes before them.
 
     Parameters
     ----------
@@ -111,7 +115,10 @@ class Lanes:
     """
 
     def __init__(self, count: int, name: str) -> None:
-        self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"{name}-{number}") for number in range(count)]
+        self._threads = [
+            ThreadPoolExecutor(1, thread_name_prefix=f"{name}-{number}", initializer=_give_way)
+            for number in range(count)
+        ]
         self._next = itertools.cycle(self._threads)
 
     def lane(self) -> Lane:
@@ -122,6 +129,13 @@ class Lanes:
         """Let go of the threads, once they are done."""
         for thread in self._threads:
             thread.shutdown(wait=True)
+
+
+def _give_way() -> None:
+    """Let this thread have a processor when nobody else wants it, and a little of one when all do."""
+    if sys.platform == "linux":
+        # Elsewhere it is the process that has a priority, and not each thread.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

@@ -1,6 +1,8 @@
 """Order, errors and the end of work beside the event loop."""
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +29,18 @@ async def test_order_is_kept(lanes: Lanes) -> None:
     for lane in mine.values():
         await lane.join()
     assert all(steps == list(range(50)) for steps in done.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+@pytest.mark.gen_test
+async def test_what_somebody_waits_for_comes_first(lanes: Lanes) -> None:
+    """The threads have a low priority; the rest of the process keeps its own."""
+    found: list[int] = []
+    lane, before = lanes.lane(), os.getpriority(os.PRIO_PROCESS, 0)
+    await lane.put(lambda: found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    await lane.join()
+    assert found == [15]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before < 15
 
 
 @pytest.mark.gen_test

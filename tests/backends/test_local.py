@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import shutil
 import subprocess
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from tornado.ioloop import IOLoop
 
+from backends import direct
 from backends.conformance import Conformance
 from backends.local import LocalBackend
 from spectrogram_predictor.errors import ConfigError, InsufficientStorage, StorageUnavailable
@@ -35,6 +37,31 @@ class TestLocalBackend(Conformance):
     @pytest.fixture
     def other(self, tmp_path: Path) -> LocalBackend:
         return LocalBackend(str(tmp_path / "storage"), {})
+
+
+class TestPastTheCache(TestLocalBackend):
+    """The contract, with every byte of an upload written as those of a large one are."""
+
+    @pytest.fixture(autouse=True)
+    def past_the_cache(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(direct, "CACHED_BYTES", 0)
+
+
+@pytest.mark.gen_test
+async def test_a_cut_upload_keeps_what_waits_for_a_whole_block(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever goes on finds every byte that arrived before."""
+    monkeypatch.setattr(direct, "CACHED_BYTES", 0)
+    upload_id, data = "a" * 32, random.Random(0).randbytes(3 * 2**20 + 777)
+    await backend.begin(upload_id)
+    for end in (1000, 2**20 + 1, len(data)):
+        partial = await backend.resume(upload_id)
+        assert partial
+        await partial.write(data[partial.stored : end])
+        await partial.close()
+        assert partial.stored == end
+    assert b"".join([chunk async for chunk in backend.stored_chunks(upload_id, 0, len(data))]) == data
 
 
 @pytest.mark.gen_test
