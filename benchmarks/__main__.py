@@ -106,7 +106,7 @@ MEASUREMENTS: Mapping[str, Callable[[Plan], list[Row]]] = {
 """What there is; the last only where it is asked for."""
 
 BESIDE_PEERS = ("prediction", "peers", "loading", "cycles", "overload")
-"""What is measured then."""
+"""What is measured where `peers` is asked for, each by itself."""
 
 
 def main() -> int:

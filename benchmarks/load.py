@@ -4,7 +4,8 @@ BODY is a file, a HEADER is NAME:VALUE. Connections are kept. PER_S 0 is as fast
 requests are due at that rate, and an answer's time counts from when its request was due. With SIGNING_TOKEN in the
 environment, each request has a bearer token of its own, made before.
 
-Prints JSON: the seconds that it took, this process's CPU seconds, and of each status how often and when it came.
+Prints JSON: the seconds that it took, this process's CPU seconds, and of each status how often it came and how
+long its answers took.
 """
 
 import collections

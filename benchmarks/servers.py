@@ -104,8 +104,7 @@ def nginx(folder: Path, certs: Path) -> Iterator[Process]:
     received = folder / "nginx"
     for name in ("", "received", "temp"):
         (received / name).mkdir(exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
+    port = free_port()
     config = received / "nginx.conf"
     config.write_text(_NGINX.format(folder=received, certs=certs, port=port))
     process = subprocess.Popen(["nginx", "-c", config], stderr=(received / "log").open("wb"))

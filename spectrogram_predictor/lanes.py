@@ -43,7 +43,7 @@ class Lane:
             self._calls.append((function, args))
             begin, self._working = not self._working, True
         if begin:
-            self._thread.submit(self._work, asyncio.get_running_loop())
+            self._begin(asyncio.get_running_loop())
         if len(self._calls) > DEPTH:
             await self._until(DEPTH // 2)
             self._raise()
@@ -78,7 +78,14 @@ class Lane:
             self._do_next()
             if not self._settle(loop):
                 return
-        self._thread.submit(self._work, loop)
+        self._begin(loop)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._thread.submit(self._work, loop)
+        except RuntimeError:
+            # The threads are ended: what is left is done by whoever is here.
+            self._work(loop)
 
     def _do_next(self) -> None:
         function, args = self._calls[0]
@@ -134,8 +141,9 @@ class Lanes:
 def _give_way() -> None:
     """Let this thread have a processor when nobody else wants it, and a little of one when all do."""
     if sys.platform == "linux":
-        # Elsewhere it is the process that has a priority, and not each thread.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        # Elsewhere the process has a priority, and not each thread. By so much below the server's own, or
+        # as low as it goes: nobody is refused that.
+        os.nice(_NICE)
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

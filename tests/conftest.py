@@ -31,6 +31,7 @@ COUNTED = "counted"
 TOKEN = "a token for the tests, long enough"
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: tests wait for servers, links and clocks for a third of their time."""
     return len(os.sched_getaffinity(0)) + 1

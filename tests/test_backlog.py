@@ -1,6 +1,5 @@
 """Which worker takes which call: decided without processes."""
 
-import time
 from concurrent.futures import Future
 
 import pytest
@@ -22,64 +21,13 @@ def backlog(*held: str) -> Backlog:
 
 
 def taken(backlog: Backlog, seat: Seat) -> Call | None:
-    """Look once more, as happens once in a while; what the seat has then."""
+    """Look once more, as happens now and then; what the seat has then."""
     backlog.look()
     return seat.call
 
 
 def given(backlog: Backlog) -> list[Call | None]:
     return [seat.call for seat in backlog.seats]
-
-
-def test_calls_come_in_their_order() -> None:
-    """One a seat at a time, the next when that is done."""
-    line = backlog("")
-    first, second = call(), call()
-    line.put(first)
-    line.put(second)
-    assert taken(line, line.seats[0]) is first
-    line.done(line.seats[0], ())
-    assert taken(line, line.seats[0]) is second
-    line.done(line.seats[0], ())
-    assert taken(line, line.seats[0]) is None
-
-
-def test_a_call_goes_to_whoever_holds_its_model() -> None:
-    """Wherever that sits."""
-    line = backlog("a", "b")
-    about_b, about_a = call("b"), call("a")
-    line.put(about_b)
-    line.put(about_a)
-    assert given(line) == [about_a, about_b]
-
-
-@pytest.mark.parametrize("loads", [False, True])
-def test_the_last_worker_is_left_to_others_for_a_while(monkeypatch: pytest.MonkeyPatch, loads: bool) -> None:
-    """A load, or a trial, that takes for ever holds up nobody else's for ever."""
-    monkeypatch.setattr(backlogs, "TRIAL_PATIENCE_S" if loads else "LOAD_PATIENCE_S", 0.2)
-    line = backlog("a", "a")
-    endless, waiting, answered = call("b", loads=True), call("c", loads=loads), call("a")
-    for one in (endless, waiting, answered):
-        line.put(one)
-    free = next(seat for seat in line.seats if seat.call is not endless)
-    assert taken(line, free) is answered
-    line.done(free, ("a",))
-    assert taken(line, free) is answered or free.call is None
-    time.sleep(0.3)
-    assert taken(line, free) is waiting
-
-
-def test_a_call_waits_for_whoever_holds_its_model() -> None:
-    """Unless that takes longer than loading it took: then another loads it too."""
-    line = backlog("", "")
-    line.put(call("a"))
-    time.sleep(0.1)
-    line.done(line.seats[0], ("a",))
-    for _ in range(2):
-        line.put(call("a"))
-    assert given(line)[1] is None
-    time.sleep(0.15)
-    assert taken(line, line.seats[1]) is not None
 
 
 class Clock:
@@ -104,6 +52,60 @@ def load(line: Backlog, number: int, model: str, clock: Clock, seconds: float) -
     assert taken(line, line.seats[number])
     clock.now += seconds
     line.done(line.seats[number], (*line.seats[number].held, model))
+
+
+def test_calls_come_in_their_order() -> None:
+    """One a seat at a time, the next when that is done."""
+    line = backlog("")
+    first, second = call(), call()
+    line.put(first)
+    line.put(second)
+    assert taken(line, line.seats[0]) is first
+    line.done(line.seats[0], ())
+    assert taken(line, line.seats[0]) is second
+    line.done(line.seats[0], ())
+    assert taken(line, line.seats[0]) is None
+
+
+def test_a_call_goes_to_whoever_holds_its_model() -> None:
+    """Wherever that sits."""
+    line = backlog("a", "b")
+    about_b, about_a = call("b"), call("a")
+    line.put(about_b)
+    line.put(about_a)
+    assert given(line) == [about_a, about_b]
+
+
+@pytest.mark.parametrize(
+    ("loads", "patience_s"), [(False, backlogs.LOAD_PATIENCE_S), (True, backlogs.TRIAL_PATIENCE_S)]
+)
+def test_the_last_worker_is_left_to_others_for_a_while(clock: Clock, loads: bool, patience_s: float) -> None:
+    """A load, or a trial, that takes for ever holds up nobody else's for ever."""
+    line = backlog("a", "a")
+    endless, waiting, answered = call("b", loads=True), call("c", loads=loads), call("a")
+    for one in (endless, waiting, answered):
+        one.since = clock.now
+        line.put(one)
+    free = next(seat for seat in line.seats if seat.call is not endless)
+    assert taken(line, free) is answered
+    line.done(free, ("a",))
+    clock.now += patience_s - 0.1
+    assert taken(line, free) is None
+    clock.now += 0.2
+    assert taken(line, free) is waiting
+
+
+def test_a_call_waits_for_whoever_holds_its_model(clock: Clock) -> None:
+    """Unless that takes longer than loading it took: then another loads it too."""
+    line = backlog("", "")
+    load(line, 0, "a", clock, 0.1)
+    for _ in range(2):
+        line.put(call("a"))
+    assert given(line)[1] is None
+    clock.now += 0.05
+    assert taken(line, line.seats[1]) is None
+    clock.now += 0.1
+    assert taken(line, line.seats[1]) is not None
 
 
 def test_calls_that_wait_a_little_each_wait_together(clock: Clock) -> None:

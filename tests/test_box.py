@@ -463,7 +463,7 @@ def test_a_worker_makes_the_server_keep_few_names(
         light_pool.submit(unruly.shout, lines).result(60)
         wait_until(lambda: "said 999" in caplog.text)
     made = [name for name in logging.root.manager.loggerDict if name.startswith("made_up_")]
-    assert len(made) <= 100
+    assert 0 < len(made) <= 100
     caplog.clear()
 
 

@@ -80,12 +80,13 @@ def test_a_full_disk_costs_nothing_that_was_acknowledged(
     assert live.upload(second).status_code == 507
     assert live.post_signed("/registermodelhash", {"hash": "a" * 64}).status_code == 507
     assert live.http.get(f"{live.url}/hashmodels").status_code == 200
+    wait_until(lambda: "stays for the next sweep" in live.log)
     assert predict().json()["array"] == answered
     assert len(live.files("temp")) == 1
     assert sha256(live.storage / live.files("temp")[0]) == sha256(second)
 
     ballast.unlink()
-    assert live.http.get(f"{live.url}/hashmodels").json() == {"hashes": [sha256(second)]}
+    live.promote(sha256(second))
     assert live.files("models") == sorted(f"models/{sha256(model)}.h5" for model in (first, second))
     assert live.files("temp") == live.files("incoming") == live.files("rejected") == []
 

@@ -1,6 +1,7 @@
 """What gets through: every model that is one. What does not is in the zoo."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,20 @@ def test_many_short_texts_beside_a_long_one_get_through(tmp_path: Path) -> None:
             file.create_group(f"layer_{number}").attrs.create("names", ["y"] * 2, dtype=h5py.string_dtype())
 
     checked(tmp_path, with_hdf5("h5", change), "h5")
+
+
+def test_a_heap_is_not_read_however_large_it_says_it_is(tmp_path: Path) -> None:
+    """A file of many gigabytes would be in memory."""
+    size = 2**27
+    with (tmp_path / "model.h5").open("w+b") as file:
+        file.write(b"GCOL\x01\x00\x00\x00" + size.to_bytes(8, "little"))
+        file.truncate(size)
+        tracemalloc.start()
+        with pytest.raises(UnsupportedMedia, match="a text of more than 67108864 bytes"):
+            heaps.check(file, size)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 2**25
 
 
 def test_a_checksum_is_hdf5_s() -> None:

@@ -125,7 +125,7 @@ def linked(live: Live) -> Iterator[Link]:
         yield laid
 
 
-def register(live: Live, path: Path, **labels: Any) -> str:
+def register(live: Live, path: Path) -> str:
     digest = sha256(path)
     assert live.post_signed("/registermodelhash", {"hash": digest}).is_success
     return digest

@@ -244,7 +244,7 @@ def test_a_call_that_waits_for_another_worker_ends_with_the_pool(pool: WorkerPoo
 
 def test_a_cancelled_call_is_not_done(pool: WorkerPool) -> None:
     """What nobody waits for any more is taken out of the queue."""
-    busy = [pool.submit(sleep, 0.5) for _ in range(2)]
+    busy = [pool.submit(sleep, 1.0) for _ in range(2)]
     wait_until(lambda: all(future.running() for future in busy))
     cancelled, done = pool.submit(remember, "cancelled"), pool.submit(remember, "done")
     assert cancelled.cancel()

@@ -5,7 +5,9 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tornado.ioloop import IOLoop
@@ -66,17 +68,23 @@ async def test_a_trial_is_as_long_as_it_takes_itself(
 
 @pytest.mark.gen_test(timeout=120)
 async def test_a_trial_takes_no_place_of_predictions(
-    backend: LocalBackend, pool: WorkerPool, content: bytes
+    backend: LocalBackend, pool: WorkerPool, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor do its minutes say when there will be room."""
     await backend.put("temp/model", content)
     asker = Predictor(backend, Registry(backend), pool, PredictionSettings(queue=1))
-    before = pool.submit(time.sleep, 3.0)
+    submit, submitted = pool.submit_about, asyncio.Event()
+
+    def seen(*args: Any, **fields: Any) -> Future[Any]:
+        submitted.set()
+        return submit(*args, **fields)
+
+    monkeypatch.setattr(pool, "submit_about", seen)
     trial = asyncio.create_task(asker.inspect("temp/model", Registration(sha256(content)), "keras"))
-    await asyncio.to_thread(wait_until, lambda: pool._backlog._calls)
+    await submitted.wait()
     asker.check_room()
+    assert not trial.done()
     await trial
-    assert before.done()
     assert asker._interval_s == 0
 
 

@@ -150,7 +150,7 @@ def test_what_nobody_registered_is_bounded(make_live: Callable[..., Live]) -> No
         assert read_answer(under_way).content == UPLOADED
     refused(server.upload(noise(MiB)), 507, "insufficient_storage")
     server.http.get(f"{server.url}/hashmodels")
-    assert server.files("temp") == []
+    wait_until(lambda: server.files("temp") == [])
     assert server.upload(noise(2 * MiB)).content == UPLOADED
     assert "Traceback" not in server.log
 

@@ -15,7 +15,6 @@ from tornado.web import RequestHandler
 
 from spectrogram_predictor.errors import (
     BadRequest,
-    InsufficientStorage,
     NotRegistered,
     SpectrogramPredictorError,
     Superseded,
@@ -42,7 +41,6 @@ MAX_METADATA_BYTES = 48 * 2**10
 PROMOTION_PATIENCE_S = 60.0
 """How long the request with the last byte waits for the model to be promoted."""
 
-_CHUNK = 2**20
 _CAN_BE_SENT = ("GET", "POST")
 _NOT_TAKEN = ("Upload-Defer-Length", "Upload-Concat")
 
@@ -133,9 +131,6 @@ class TusHandler(BaseHandler):
                 await self._append.write(chunk)
         except SpectrogramPredictorError as error:
             self.refuse(error)
-        except OSError as error:
-            logger.warning("a chunk with a checksum cannot be kept until it is checked: %s", error)
-            self.refuse(InsufficientStorage("there is no room to check the chunk: send smaller ones"))
         except Exception:
             logger.exception("an upload failed")
             self.refuse(SpectrogramPredictorError("internal error"))
@@ -152,7 +147,7 @@ class TusHandler(BaseHandler):
             self.take_body()
             if self._checksum:
                 self._checksum.verify()
-                while chunk := await self.in_thread(self._checksum.file.read, _CHUNK):
+                while chunk := await self.in_thread(self._checksum.read):
                     await self._append.write(chunk)
             offset = await self._append.end()
         finally:
@@ -198,7 +193,7 @@ class TusHandler(BaseHandler):
         if self._append:
             await self._append.close()
         if self._checksum:
-            self._checksum.file.close()
+            self._checksum.close()
 
 
 class CreationHandler(TusHandler):

@@ -17,6 +17,9 @@ from spectrogram_predictor.worker.shapes import Config, Made, Part, Shape, broad
 MAX_CALLS = 3_000
 """Most calls of layers in a model, those inside of others included."""
 
+MAX_OUTPUTS = 4 * MAX_CALLS
+"""Most outputs of all these calls: each is looked at beside each other."""
+
 MAX_STEPS = 4 * layers.MAX_UNROLLED
 """Most calls that Keras makes step by step, for all layers together."""
 
@@ -83,11 +86,13 @@ class _Run:
 
     def __init__(self) -> None:
         self._calls = 0
+        self._outputs = 0
         self._steps = 0
 
     def call(self, part: Part, given: list[Shape | None]) -> _Ran:
         """Return what comes of calling a layer, or a model; with nothing given, of building it."""
         ran = self._called(part, given)
+        self._count_outputs(len(ran.outputs))
         for shapes in stated.built_for(part):
             # It may be built for something else than it is called with.
             if not _known(given) or [one[1:] for one in shapes] != [one[1:] for one in given if one]:
@@ -172,6 +177,11 @@ class _Run:
         ran = self.call(part, [given])
         self._count_steps(steps * (self._calls + self._steps - before))
         return ran
+
+    def _count_outputs(self, outputs: int) -> None:
+        self._outputs += outputs
+        if self._outputs > MAX_OUTPUTS:
+            raise Unprocessable(f"the model's layers have more than {MAX_OUTPUTS} outputs")
 
     def _count_steps(self, steps: int) -> None:
         self._steps += steps

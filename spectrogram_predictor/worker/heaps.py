@@ -11,6 +11,7 @@ from spectrogram_predictor.errors import UnsupportedMedia
 
 _TEXTS = b"GCOL\x01\x00\x00\x00"
 _TEXTS_HEAD = 16
+_TEXTS_BYTES = 2**26
 _OBJECT = struct.Struct("<HH4xQ")
 _FRACTAL = b"FRHP\x00"
 _FILTERS_AT = 7
@@ -66,7 +67,7 @@ def check(file: BinaryIO, size: int) -> Texts:
     Raises
     ------
     UnsupportedMedia
-        One is packed, or damaged.
+        One is packed, damaged, or larger than any attribute may be.
     """
     texts, fractal = _found(file)
     suspects = [at for at in fractal if _filters(file, at)]
@@ -120,6 +121,9 @@ def _measured(file: BinaryIO, size: int, texts: list[int]) -> Texts:
         total += length
         if not _TEXTS_HEAD <= length <= size - at or total > size:
             raise UnsupportedMedia("not an HDF5 file that can be read: a heap of texts is damaged")
+        # HDF5 makes one larger than 64 KiB for a single text only; and it is read whole here.
+        if length > _TEXTS_BYTES:
+            raise UnsupportedMedia(f"the HDF5 file has a text of more than {_TEXTS_BYTES} bytes")
         found = _objects(file.read(length - _TEXTS_HEAD))
         named = ((one, _REFERENCE.pack(at, index)) for index, one in found)
         largest = heapq.nlargest(_MOST_LARGE + 1, [*largest, *heapq.nlargest(_MOST_LARGE + 1, named)])

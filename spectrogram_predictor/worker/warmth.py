@@ -59,10 +59,10 @@ def patiently(function: Callable[..., T], *args: Any) -> T:
     result: Future[T] = Future()
 
     def call() -> None:
-        if sys.platform == "linux":
-            # 0 is this thread.
-            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         try:
+            if sys.platform == "linux":
+                # This thread only, and from wherever it is: what was started with `nice` may not go up again.
+                os.nice(_NICE)
             result.set_result(function(*args))
         except BaseException as error:
             result.set_exception(error)

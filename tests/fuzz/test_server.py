@@ -43,7 +43,8 @@ def _nothing_left(live: Live) -> Iterator[None]:
     yield
     live.http.get(f"{live.url}/hashmodels", timeout=60)
     # What is told of an upload that is over stays for its client to ask.
-    assert live.files("temp") == [name for name in live.files("incoming") if not name.endswith("/info")] == []
+    wait_until(lambda: live.files("temp") == [])
+    assert [name for name in live.files("incoming") if not name.endswith("/info")] == []
     after = measured(live)
     assert after["pids"] == before["pids"]
     assert after["descriptors"] <= before["descriptors"] + 8

@@ -166,6 +166,7 @@ def sizes() -> Iterator[Animal]:
     yield from _packed()
     yield from _scratch()
     yield from of_config("models that call models", "calls its layers more than", _calls)
+    yield from of_config("models with outputs without end", "layers have more than [0-9]+ outputs", _outputs)
     yield from of_config("one object of two sizes", "shares an object with another", _shared)
 
 
@@ -350,6 +351,12 @@ def _calls(dialect: Dialect, trap: Trap) -> Any:
         part["config"]["name"] = f"level_of_{level}"
         part["config"]["layers"][1]["inbound_nodes"] *= 20
     return part
+
+
+def _outputs(dialect: Dialect, trap: Trap) -> Any:
+    inner = dialect.graph((dialect.input(4), [], []), (dialect.layer("ReLU"), ["in"], []))
+    inner["config"]["output_layers"] *= 30_000
+    return dialect.graph((dialect.input(4), [], []), (inner, ["in"], []))
 
 
 def _shared(dialect: Dialect, trap: Trap) -> Any:
