@@ -107,7 +107,7 @@ class ServerEnd(_End):
         """Send a message."""
         loop = asyncio.get_running_loop()
         for data in self._put(pieces):
-            await loop.sock_sendall(self._stream, data)
+            await loop.sock_sendall(self._stream, memoryview(data))
 
     async def receive(self, max_bytes: int) -> bytes:
         """Return the one piece of a worker's next message.

@@ -299,7 +299,10 @@ class WorkerPool(Executor):
             refused = error
             call.refused_by.add(worker.pid)
         except BaseException as error:
-            if isinstance(error, WorkerLost | DeadlineExceeded):
+            if isinstance(error, WorkerLost | DeadlineExceeded) or not isinstance(
+                error, SpectrogramPredictorError
+            ):
+                # Nobody knows what it would answer next.
                 await worker.close()
             future.set_exception(error)
         else:

@@ -3,10 +3,12 @@
 import asyncio
 import mmap
 import os
+import pickle
 import socket
 import struct
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -45,15 +47,16 @@ def pair() -> Iterator[Pair]:
         [b"call", b"s" * INBOX_BYTES],
         [b"call", b"s" * (INBOX_BYTES - 1), b"two bytes too many"],
         [b"call", b"s" * (INBOX_BYTES + 1), b"row"],
+        [b"call", pickle.PickleBuffer(b"s" * 4 * INBOX_BYTES)],
     ],
-    ids=["alone", "beside", "empty", "full", "the last does not fit", "the first does not fit"],
+    ids=["alone", "beside", "empty", "full", "the last does not fit", "the first does not fit", "huge"],
 )
 @pytest.mark.gen_test
-async def test_pieces_arrive_as_they_were_sent(pair: Pair, pieces: list[bytes]) -> None:
+async def test_pieces_arrive_as_they_were_sent(pair: Pair, pieces: list[Any]) -> None:
     """Whether they fit into the inbox or not, again and again."""
     for _ in range(2):
         _, received = await asyncio.gather(pair.server.send(pieces), asyncio.to_thread(pair.worker.receive))
-        assert received == pieces
+        assert received == list(map(bytes, pieces))
 
 
 @pytest.mark.gen_test
