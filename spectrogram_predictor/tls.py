@@ -24,6 +24,7 @@ _PLAINTEXT_BYTES = 2**16
 _MOST_UNSENT = 2**18
 _MOST_FRUITLESS = 2**20
 _SPARE_BUFFERS = 4
+_LINGER_S = 0.002
 
 _ciphertext = memoryview(bytearray(CIPHERTEXT_BYTES))
 """What a system call returned; only between two lines of `TlsSocket._receive`, so one does for all."""
@@ -178,6 +179,7 @@ class TlsStream(SSLIOStream):
         super().__init__(connection, **kwargs)
         self._on_close = on_close
         self._waking = False
+        self._lingering = False
 
     def close_fd(self) -> None:
         """Close the connection."""
@@ -211,18 +213,35 @@ class TlsStream(SSLIOStream):
         return data
 
     async def _fill(self, view: memoryview) -> int:
-        """Read what has arrived, a little at a time; wait only if it is nothing."""
+        """Read what has arrived, a little at a time; wait only if it is nothing, or for more of a large body."""
         with view[:CIPHERTEXT_BYTES] as part:
             filled = await self.read_into(cast("bytearray", part), partial=True)
-        while filled < len(view) and not self.closed() and self.socket.has_more():
-            # A large upload's chunks would keep a small request waiting at each of its steps.
-            await asyncio.sleep(0)
+        while filled < len(view) and not self.closed():
+            if self.socket.has_more():
+                # A large upload's chunks would keep a small request waiting at each of its steps.
+                await asyncio.sleep(0)
+            elif len(view) == CHUNK_BYTES:
+                await self._linger()
+            else:
+                break
             with view[filled : filled + CIPHERTEXT_BYTES] as part:
                 count = self._read_at_once(part)
             if not count:
                 break
             filled += count
         return filled
+
+    async def _linger(self) -> None:
+        """Let more of a large body arrive: packet by packet, each would wake everybody who takes it."""
+        self._lingering = True
+        try:
+            await asyncio.sleep(_LINGER_S)
+        finally:
+            self._lingering = False
+
+    def _handle_read(self) -> None:
+        if not self._lingering:
+            super()._handle_read()
 
     def _read_at_once(self, part: memoryview) -> int:
         """Read what is there, without all that waiting takes; 0 if that is nothing, or not the next."""

@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import ssl
+import time
 import types
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from tornado.iostream import StreamClosedError
 
+from spectrogram_predictor import tls
 from spectrogram_predictor.certificates import ServerCertificate
 from spectrogram_predictor.tls import CHUNK_BYTES, CIPHERTEXT_BYTES, TlsSocket, TlsStream
 
@@ -61,6 +63,26 @@ async def test_a_piece_does_not_change_when_the_next_is_read(certs: Path) -> Non
             await asyncio.to_thread(client.sendall, bytes([letter]) * 1000)
             pieces.append(await stream.read_bytes(1000, partial=True))
         assert [set(piece) for piece in pieces] == [{97}, {98}, {99}]
+
+
+@pytest.mark.gen_test
+async def test_what_arrives_evenly_is_handed_on_together(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packets of a large body, as long as there are more; what is not large is not waited for."""
+    monkeypatch.setattr(tls, "_LINGER_S", 1.0)
+
+    def drip(client: ssl.SSLSocket) -> None:
+        for _ in range(20):
+            client.sendall(b"x" * 1000)
+            time.sleep(0.005)
+
+    async with pair(certs) as (stream, client):
+        dripping = asyncio.create_task(asyncio.to_thread(drip, client))
+        assert await stream.read_bytes(CHUNK_BYTES, partial=True) == b"x" * 20_000
+        await dripping
+        await asyncio.to_thread(client.sendall, b"y" * 1000)
+        began = asyncio.get_running_loop().time()
+        assert await stream.read_bytes(CHUNK_BYTES - 1, partial=True) == b"y" * 1000
+        assert asyncio.get_running_loop().time() - began < 0.9
 
 
 @pytest.mark.gen_test
