@@ -208,7 +208,7 @@ def test_a_chunk_with_a_wrong_checksum_is_discarded(tus: Tus, algorithm: str) ->
     path = tus.create(data)
     assert tus.patch(path, 0, data[:MIB], Upload_Checksum=checksum(algorithm, data[:MIB])).status_code == 204
     rest = data[MIB:]
-    answer = tus.patch(path, MIB, rest[:-1] + b"?", Upload_Checksum=checksum(algorithm, rest))
+    answer = tus.patch(path, MIB, rest[:-1] + bytes([rest[-1] ^ 1]), Upload_Checksum=checksum(algorithm, rest))
     assert (answer.status_code, answer.json()["code"]) == (460, "checksum_mismatch")
     assert tus.offset(path) == MIB
     answer = tus.patch(path, MIB, rest, Upload_Checksum=checksum(algorithm, rest))
