@@ -54,7 +54,9 @@ class DirectFile:
             view = view[count:]
 
     def flush(self) -> None:
-        """Append what waits for more."""
+        """Append what waits for more; harmless if nothing does, of a closed file too."""
+        if not self._count:
+            return
         # First forgotten: after a failure, nothing may follow what is missing.
         count, self._count = self._count, 0
         whole = count - count % _ALIGNMENT
@@ -81,7 +83,8 @@ class DirectFile:
                 if self._cached or error.errno != errno.EINVAL:
                     raise
                 # The file system wants it aligned otherwise.
-                self._use_cache()
+                self._cached = True
+                self._set(0)
                 continue
             self.size += count
             view = view[count:]
@@ -99,10 +102,6 @@ class DirectFile:
         finally:
             if not self._cached:
                 self._set(0)
-
-    def _use_cache(self) -> None:
-        self._cached = True
-        self._set(0)
 
     def _set(self, flag: int) -> None:
         flags = fcntl.fcntl(self._file, fcntl.F_GETFL)

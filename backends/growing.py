@@ -41,7 +41,6 @@ class GrowingFile:
         Whose threads do it.
     file : BinaryIO
         Unbuffered, open for appending.
-
     """
 
     def __init__(self, backend: "LocalBackend", file: BinaryIO) -> None:

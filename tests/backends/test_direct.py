@@ -165,3 +165,14 @@ def test_nothing_follows_what_is_missing(tmp_path: Path) -> None:
         assert file.size == 2 * STAGED_BYTES
         assert not fcntl.fcntl(disk, fcntl.F_GETFL) & os.O_DIRECT
     assert path.read_bytes() == data[: 2 * STAGED_BYTES]
+
+
+@pytest.mark.usefixtures("from_the_start")
+def test_a_closed_file_can_be_flushed(tmp_path: Path) -> None:
+    """Whoever gave way to somebody newer has closed it, after a last flush."""
+    with Disk(tmp_path / "file") as disk:
+        file = DirectFile(disk)
+        file.write(b"x" * 5000)
+        file.flush()
+    file.flush()
+    assert file.size == 5000
