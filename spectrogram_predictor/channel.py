@@ -148,6 +148,8 @@ class ServerEnd(_End):
             if not count:
                 raise EOFError
             left = left[count:]
+            # Whoever sends byte by byte does not keep others waiting.
+            await asyncio.sleep(0)
         return bytes(data)
 
 

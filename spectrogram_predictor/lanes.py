@@ -75,8 +75,7 @@ class Lane:
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do some of what is there, and come back for more: other lanes share the thread."""
         for _ in range(DEPTH):
-            self._do_next()
-            if not self._settle(loop):
+            if not self._settle(self._do_next(), loop):
                 return
         self._begin(loop)
 
@@ -87,19 +86,23 @@ class Lane:
             # The threads are ended: what is left is done by whoever is here.
             self._work(loop)
 
-    def _do_next(self) -> None:
+    def _do_next(self) -> BaseException | None:
+        """Do what is next; return what it raised."""
         function, args = self._calls[0]
         try:
             function(*args)
         except BaseException as error:
-            self._failure = error
+            return error
+        return None
 
-    def _settle(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def _settle(self, failure: BaseException | None, loop: asyncio.AbstractEventLoop) -> bool:
         """Take what is done off the list, wake who waited for that; tell whether there is more to do."""
         with self._lock:
-            if self._failure is None:
+            # At once: between the two, somebody could be told of it, and what follows would be done all the same.
+            if failure is None:
                 self._calls.popleft()
             else:
+                self._failure = failure
                 self._calls.clear()
             left = len(self._calls)
             self._working = left > 0

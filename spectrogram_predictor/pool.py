@@ -282,7 +282,7 @@ class WorkerPool(Executor):
     async def _take(self, seat: Seat) -> Call | None:
         """Wait for a call, or for the next heartbeat."""
         signal = self._signals[seat.number]
-        if seat.call is None:
+        if seat.call is None and not self._closing.is_set():
             await signal.wait()
         signal.clear()
         return seat.call
@@ -303,8 +303,14 @@ class WorkerPool(Executor):
                 error, SpectrogramPredictorError
             ):
                 # Nobody knows what it would answer next.
-                await worker.close()
-            future.set_exception(error)
+                try:
+                    await worker.close()
+                finally:
+                    future.set_exception(error)
+            else:
+                future.set_exception(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
         else:
             future.set_result(result)
         self._backlog.done(seat, worker.held)
@@ -314,7 +320,10 @@ class WorkerPool(Executor):
     def _leave_to_others(self, call: Call) -> bool:
         """Put a call back for workers that have not refused it; False if there are none."""
         # One that is still starting is one of them: it may be the only one that can answer.
-        if self._closing.is_set() or all(seat.pid in call.refused_by for seat in self._backlog.seats):
+        # But not for ever: those that take the place of workers which refused may refuse as well.
+        seats = self._backlog.seats
+        refused = len(call.refused_by) > 2 * len(seats) or all(seat.pid in call.refused_by for seat in seats)
+        if self._closing.is_set() or refused:
             return False
         self._backlog.put(call)
         return True

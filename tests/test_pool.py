@@ -325,6 +325,16 @@ async def test_a_pool_made_on_an_event_loop_belongs_to_it() -> None:
         pool.submit(echo, 1)
 
 
+def test_shutdown_waits_for_what_was_submitted(lone: WorkerPool) -> None:
+    """All of it is done, and then it ends: also what was queued behind another call."""
+    futures = [lone.submit(sleep, 0.3) for _ in range(2)]
+    ending = threading.Thread(target=lone.shutdown)
+    ending.start()
+    ending.join(30)
+    assert not ending.is_alive()
+    assert [future.result(0) for future in futures] == ["slept", "slept"]
+
+
 @pytest.mark.gen_test(timeout=120)
 async def test_a_pool_is_closed_while_it_starts() -> None:
     """Nobody waits for a worker that is not needed any more."""
