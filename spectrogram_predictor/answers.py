@@ -24,7 +24,6 @@ MAX_DEPTH = 32
 _MAX_VALUES = MAX_PARTS + 2**15
 
 _MAX_TENSORS = 1000
-_MAX_HELD = 10_000
 _MAX_NAME = 1000
 _MAX_SIZE = 2**62
 _FORMS = ({"result", "held"}, {"error", "message", "held"}, {"bug", "held"})
@@ -50,7 +49,7 @@ def parse(data: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict) or set(answer) not in _FORMS:
         raise ValueError("a worker's answer is none")
     held = answer["held"]
-    if not isinstance(held, list) or not all(map(_is_name, held)) or len(held) > _MAX_HELD:
+    if not isinstance(held, list) or not all(map(_is_name, held)):
         raise ValueError("a worker holds what is no model")
     texts = [answer[key] for key in ("error", "message", "bug") if key in answer]
     if not all(isinstance(text, str) for text in texts):

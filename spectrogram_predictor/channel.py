@@ -36,9 +36,14 @@ class Inbox:
 
     def __init__(self, descriptor: int | None = None) -> None:
         if descriptor is None:
-            self.descriptor = _anonymous_file(INBOX_BYTES)
-            self._memory = mmap.mmap(self.descriptor, INBOX_BYTES)
-            _seal(self.descriptor)
+            self.descriptor = _anonymous_file()
+            try:
+                os.ftruncate(self.descriptor, INBOX_BYTES)
+                self._memory = mmap.mmap(self.descriptor, INBOX_BYTES)
+                _seal(self.descriptor)
+            except BaseException:
+                os.close(self.descriptor)
+                raise
         else:
             self._memory = mmap.mmap(descriptor, INBOX_BYTES, access=mmap.ACCESS_READ)
             os.close(descriptor)
@@ -198,14 +203,11 @@ def _offsets(lengths: Sequence[int]) -> list[int | None]:
     return offsets
 
 
-def _anonymous_file(size: int) -> int:
+def _anonymous_file() -> int:
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("inbox", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, size)
-    return descriptor
+        return os.memfd_create("inbox", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _seal(descriptor: int) -> None:

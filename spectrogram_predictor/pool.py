@@ -303,12 +303,8 @@ class WorkerPool(Executor):
                 error, SpectrogramPredictorError
             ):
                 # Nobody knows what it would answer next.
-                try:
-                    await worker.close()
-                finally:
-                    future.set_exception(error)
-            else:
-                future.set_exception(error)
+                worker.interrupt()
+            future.set_exception(error)
             if isinstance(error, asyncio.CancelledError):
                 raise
         else:
@@ -342,7 +338,8 @@ class WorkerPool(Executor):
         while not self._closing.is_set():
             try:
                 worker = await asyncio.to_thread(WorkerProcess, self._initializer, self._settings, self._readable)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
+                # There may be no room for another thread, which is a RuntimeError.
                 logger.error("worker %d cannot be started: %s", number, error)
                 await self._closes(_RESTART_PAUSE_S)
                 continue

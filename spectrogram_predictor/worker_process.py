@@ -1,6 +1,7 @@
 """One worker process, as the server sees it: begun, called, measured, ended."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -63,37 +64,40 @@ class WorkerProcess:
     """
 
     def __init__(self, initializer: str, settings: PredictionSettings, readable: Sequence[Path]) -> None:
-        self._scratch = scratch.Scratch()
-        box = [str(self._scratch.path), list(map(str, readable)), settings.memory_limit_bytes]
-        arguments = [json.dumps(box), initializer, *_limits(settings)]
-        ours, theirs = socket.socketpair()
-        inbox = Inbox()
-        self._channel = ServerEnd(ours, inbox)
-        descriptors = [theirs.fileno(), inbox.descriptor]
-        try:
-            self._process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-P", "-m", _PROCESS, *map(str, descriptors), *arguments],
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=warden.environment(self._scratch, settings.threads),
-            )
-        except BaseException:
-            self._channel.close()
-            self._scratch.remove()
-            raise
-        finally:
-            theirs.close()
-            os.close(inbox.descriptor)
-        self._warden = warden.Warden(self._process, self._scratch)
+        with contextlib.ExitStack() as undo:
+            self._scratch = scratch.Scratch()
+            undo.callback(self._scratch.remove)
+            self._channel, given = _make_channel()
+            undo.callback(self._channel.close)
+            with contextlib.ExitStack() as ending:
+                for descriptor in given:
+                    ending.callback(os.close, descriptor)
+                self._process = self._begin(initializer, settings, readable, given)
+            undo.callback(_end, self._process)
+            self._warden = warden.Warden(self._process, self._scratch)
+            undo.pop_all()
         self._ready = False
         self._statm = _open_statm(self._process.pid)
         self._fresh_bytes = 0
-        self._most_bytes = settings.worker_memory_bytes
+        self._most_bytes, self._most_models = settings.worker_memory_bytes, settings.cached_models
         self.pid = self._process.pid
         self.held: tuple[str, ...] = ()
         self.resident_bytes = 0
+
+    def _begin(
+        self, initializer: str, settings: PredictionSettings, readable: Sequence[Path], given: Sequence[int]
+    ) -> "subprocess.Popen[bytes]":
+        """Begin the process, which is given descriptors of the socket and the inbox."""
+        box = [str(self._scratch.path), list(map(str, readable)), settings.memory_limit_bytes]
+        arguments = [*map(str, given), json.dumps(box), initializer, *_limits(settings)]
+        return subprocess.Popen(  # noqa: S603  # our own module
+            [sys.executable, "-P", "-m", _PROCESS, *arguments],
+            pass_fds=given,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=warden.environment(self._scratch, settings.threads),
+        )
 
     @property
     def grown(self) -> bool:
@@ -112,9 +116,12 @@ class WorkerProcess:
 
     async def wait_until_ready(self) -> list[str]:
         """Return what its box lacks."""
-        missing = list(map(str, (await self._exchange((), START_TIMEOUT_S))["result"]))
+        answer = await self._exchange((), START_TIMEOUT_S)
+        missing = answer.get("result")
+        if not isinstance(missing, list):
+            raise _nonsense("at its start, a list of what its box lacks is due")
         self._ready = True
-        return missing
+        return list(map(str, missing))
 
     async def call(
         self, message: Sequence[Any], timeout_s: float, check: Callable[[Any], object] = lambda _: None
@@ -131,6 +138,8 @@ class WorkerProcess:
             Whatever of ours the call raised.
         """
         answer = await self._exchange(message, timeout_s, check)
+        if len(answer["held"]) > self._most_models:
+            raise _nonsense(f"it holds {len(answer['held'])} models; the most is {self._most_models}")
         self.held = tuple(answer["held"])
         self.resident_bytes = self._measure()
         if self.held and not self._fresh_bytes:
@@ -143,13 +152,13 @@ class WorkerProcess:
         return answer["result"]
 
     def interrupt(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it does; `close` lets go of it."""
+        self._ready = False
         self._process.kill()
 
     async def close(self) -> None:
         """End the process and let go of it; twice if need be."""
-        self._ready = False
-        self._process.kill()
+        self.interrupt()
         self._channel.close()
         # The kernel takes its time to give the memory back.
         await asyncio.to_thread(self._clean_up)
@@ -188,6 +197,23 @@ class WorkerProcess:
             raise _nonsense(error) from error
         except (EOFError, OSError) as error:
             raise WorkerLost("the worker process ended, please send it again") from error
+
+
+def _make_channel() -> tuple[ServerEnd, list[int]]:
+    """Return the server's end of a new channel, and the worker's: descriptors, to be closed once it has them."""
+    with contextlib.ExitStack() as undo:
+        ours, theirs = map(undo.enter_context, socket.socketpair())
+        inbox = Inbox()
+        undo.pop_all()
+    return ServerEnd(ours, inbox), [theirs.detach(), inbox.descriptor]
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a process that nobody watches yet."""
+    process.kill()
+    process.wait()
+    assert process.stdout
+    process.stdout.close()
 
 
 def _read(data: bytes, check: Callable[[Any], object]) -> dict[str, Any]:

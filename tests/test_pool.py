@@ -1,6 +1,8 @@
 """The pool: real processes, real deaths."""
 
 import asyncio
+import errno
+import fcntl
 import os
 import signal
 import struct
@@ -10,7 +12,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -24,6 +26,7 @@ from spectrogram_predictor.errors import (
     WorkerLost,
 )
 from spectrogram_predictor.pool import WorkerPool
+from spectrogram_predictor.scratch import Scratch
 from tests.live import is_first, wait_until
 
 NOTHING = "tests.test_pool:start"
@@ -191,6 +194,19 @@ def test_half_an_answer_is_none(pool: WorkerPool, caplog: pytest.LogCaptureFixtu
     caplog.clear()
 
 
+def test_an_answer_does_not_wait_for_the_worker_to_be_gone(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel takes its time to give back what it had, and its folder may be full."""
+    removed = threading.Event()
+    monkeypatch.setattr(Scratch, "remove", lambda self, remove=Scratch.remove: removed.wait() and remove(self))
+    with pytest.raises(TooSlow):
+        pool.submit(sleep, 600).result(20)
+    removed.set()
+    assert pool.submit(echo, 1).result(60) == 1
+    caplog.clear()
+
+
 def test_a_call_that_one_worker_is_out_of_service_for_goes_to_another(pool: WorkerPool) -> None:
     """However busy that one is, and however idle the other; what all refuse is refused."""
     out, other = pool.pids
@@ -227,6 +243,54 @@ def test_a_worker_that_is_starting_is_waited_for(
         assert waiting.result(60) != out
     finally:
         other.shutdown(cancel_futures=True)
+
+
+def start_alone(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
+    """Initialise a worker, once no other one is up."""
+    lock = os.open(os.environ["PYTHONPATH"].rpartition(os.pathsep)[2], os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    # Until the server has seen that the other one is gone.
+    time.sleep(0.3)
+    return HELD.copy
+
+
+def refuse_and_die() -> None:
+    threading.Timer(0.05, die).start()
+    raise OutOfService("nowhere")
+
+
+def test_a_call_that_all_refuse_does_not_go_round_for_ever(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Although there is always another worker, just starting, that has not been asked."""
+    monkeypatch.setenv("PYTHONPATH", f"{os.environ['PYTHONPATH']}{os.pathsep}{tmp_path}")
+    monkeypatch.setattr("spectrogram_predictor.pool._HEARTBEAT_S", 0.05)
+    pool = WorkerPool(PredictionSettings(workers=2), "tests.test_pool:start_alone")
+    try:
+        with pytest.raises((OutOfService, WorkerLost), match="nowhere"):
+            pool.submit(refuse_and_die).result(60)
+        assert caplog.text.count("starting another") > 2
+    finally:
+        pool.shutdown(cancel_futures=True)
+    caplog.clear()
+
+
+@pytest.mark.gen_test(timeout=120)
+async def test_a_cancelled_pool_lets_go() -> None:
+    """Whoever ends an event loop cancels what is left on it; that is not taken for a call's failure."""
+    pool = WorkerPool(PredictionSettings(workers=1, timeout_s=60.0), NOTHING)
+    await pool.awaitable(pool.submit(echo, 1))
+    stuck = pool.awaitable(pool.submit(sleep, 600))
+    await asyncio.sleep(0.1)
+    [pid] = pool.pids
+    for task in pool._tasks:
+        task.cancel()
+    await asyncio.wait(pool._tasks, timeout=20)
+    assert all(task.cancelled() for task in pool._tasks)
+    with pytest.raises(asyncio.CancelledError):
+        await stuck
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_a_call_that_waits_for_another_worker_ends_with_the_pool(pool: WorkerPool) -> None:
@@ -270,18 +334,70 @@ def test_a_cancelled_call_holds_no_memory(pool: WorkerPool) -> None:
     assert all(future.running() for future in busy)
 
 
+def no_room(*_: Any) -> NoReturn:
+    raise OSError(errno.ENFILE, "Too many open files in system")
+
+
+def no_thread(*_: Any) -> NoReturn:
+    raise RuntimeError("can't start new thread")
+
+
+def opened(kind: str) -> int:
+    links = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+    return sum(kind in link for link in links)
+
+
+@pytest.mark.parametrize(
+    ("what", "failing"),
+    [
+        ("worker_process.sys.executable", "/nonexistent"),
+        ("worker_process.socket.socketpair", no_room),
+        ("channel.mmap.mmap", no_room),
+        ("warden.Warden.__init__", no_thread),
+    ],
+)
 def test_a_worker_that_cannot_be_started_is_tried_again(
-    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    what: str, failing: Any, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No room for another process now is no reason to do without it for ever."""
-    monkeypatch.setattr("spectrogram_predictor.worker_process.sys.executable", "/nonexistent")
-    killed = pool.pids
-    for pid in killed:
-        os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: "cannot be started" in caplog.text)
-    monkeypatch.undo()
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    """No room for another process now is no reason to do without it for ever; nothing is left of the attempt."""
+    kinds = ("socket:", "memfd:", "pipe:", "spectrogram-predictor-worker-")
+    before = {kind: opened(kind) for kind in kinds}
+    with monkeypatch.context() as patched:
+        patched.setattr(f"spectrogram_predictor.{what}", failing)
+        killed = pool.pids
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: caplog.text.count("cannot be started") > 3)
     assert pool.submit(echo, 1).result(60) == 1
+    wait_until(lambda: len(pool.pids) == 2)
+    assert {kind: opened(kind) for kind in kinds} == before
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    assert not children.exists() or set(map(int, children.read_text().split())) <= set(pool.pids)
+    caplog.clear()
+
+
+def start_with_nonsense(threads: int, cached_models: int, memory_bytes: int) -> Callable[[], list[str]]:
+    """Initialise a worker; as long as the test wants it, it says something else than that it is there."""
+    if Path(os.environ["PYTHONPATH"].rpartition(os.pathsep)[2], "wrong").exists():
+        said = b'{"held": [], "bug": "x"}'
+        os.write(int(sys.argv[1]), struct.pack("!QQ", 1, len(said)) + said)
+        time.sleep(600)
+    return HELD.copy
+
+
+def test_a_worker_that_begins_with_nonsense_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that answers so later."""
+    monkeypatch.setenv("PYTHONPATH", f"{os.environ['PYTHONPATH']}{os.pathsep}{tmp_path}")
+    (tmp_path / "wrong").touch()
+    pool = WorkerPool(PredictionSettings(workers=1), "tests.test_pool:start_with_nonsense")
+    try:
+        wait_until(lambda: "does not start" in caplog.text)
+        (tmp_path / "wrong").unlink()
+        assert pool.submit(echo, 1).result(60) == 1
+    finally:
+        pool.shutdown(cancel_futures=True)
     caplog.clear()
 
 
