@@ -1,8 +1,9 @@
 """What others notice of an upload at full speed, and an upload of a crowd that wants nothing.
 
-So that the load generator does not simply take the processors away, it has the last one only, at the lowest
-priority (`nice`). The client whose predictions are timed has the same one at the usual priority: nobody keeps it
-from asking. The server has all of them.
+So that the load generator does not simply take the processors away, it has the last one only, while nobody else
+wants it (SCHED_IDLE: with `nice`, the kernel lets it go on for a millisecond or two when another wakes). The client
+whose predictions are timed has the same one at the usual priority: nobody keeps it from asking. The server has all
+of them.
 """
 
 import base64
@@ -164,7 +165,7 @@ def _uploading(url: str, pace: float, put: bool) -> Iterator[None]:
 
 def _upload_on(url: str, pace: float, put: bool, ended: Event) -> None:
     os.sched_setaffinity(0, last_processor())
-    os.nice(19)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     while not ended.is_set():
         upload.send_here(url, 256 * upload.MIB, put, pace)
 

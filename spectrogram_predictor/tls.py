@@ -234,10 +234,19 @@ class TlsStream(SSLIOStream):
     async def _linger(self) -> None:
         """Let more of a large body arrive: packet by packet, each would wake everybody who takes it."""
         self._lingering = True
+        # What arrives meanwhile is no event: there would be one after the other, all the time.
+        self._listen_for(self.io_loop.ERROR)
         try:
             await asyncio.sleep(_LINGER_S)
         finally:
             self._lingering = False
+            if not self.closed():
+                self._listen_for(self.io_loop.ERROR | self.io_loop.READ)
+
+    def _listen_for(self, events: int) -> None:
+        if self._state is not None:
+            self._state = events | self._state & self.io_loop.WRITE
+            self.io_loop.update_handler(self.fileno(), self._state)
 
     def _handle_read(self) -> None:
         if not self._lingering:

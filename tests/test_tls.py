@@ -86,6 +86,32 @@ async def test_what_arrives_evenly_is_handed_on_together(certs: Path, monkeypatc
 
 
 @pytest.mark.gen_test
+async def test_the_event_loop_sleeps_while_more_arrives(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there, and not yet wanted, does not wake it again and again."""
+    monkeypatch.setattr(tls, "_LINGER_S", 0.5)
+    events: list[TlsStream] = []
+    handle = TlsStream._handle_read
+
+    def counted(stream: TlsStream) -> None:
+        events.append(stream)
+        handle(stream)
+
+    monkeypatch.setattr(TlsStream, "_handle_read", counted)
+    async with pair(certs) as (stream, client):
+        reading = asyncio.ensure_future(stream.read_bytes(CHUNK_BYTES, partial=True))
+        for _ in range(2):
+            await asyncio.to_thread(client.sendall, b"x" * 20_000)
+            await asyncio.sleep(0.1)
+        assert await reading == b"x" * 40_000
+        assert len(events) < 20
+        # And is told when the client goes, although nobody reads.
+        gone = asyncio.Event()
+        stream.set_close_callback(gone.set)
+        await asyncio.to_thread(client.close)
+        await asyncio.wait_for(gone.wait(), 20)
+
+
+@pytest.mark.gen_test
 async def test_a_slow_reader_gets_it_all(certs: Path) -> None:
     """More than the socket takes at once is sent as there is room, once."""
     answer = os.urandom(20 * 2**20)
