@@ -1,9 +1,9 @@
 """What others notice of an upload at full speed, and an upload of a crowd that wants nothing.
 
 So that the load generator does not simply take the processors away, it has the last one only, while nobody else
-wants it (SCHED_IDLE: with `nice`, the kernel lets it go on for a millisecond or two when another wakes). The client
-whose predictions are timed has the same one at the usual priority: nobody keeps it from asking. The server has all
-of them.
+wants it (SCHED_IDLE: with `nice`, the kernel would let it go on for a millisecond or two when another wakes). The
+client whose predictions are timed has the same one at the usual priority: nobody keeps it from asking. The server
+has all of them.
 """
 
 import base64
