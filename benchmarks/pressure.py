@@ -68,6 +68,7 @@ def _kept_up(pressed: load.Load, can: float) -> list[Row]:
     """Say what was asked, answered and refused a second, of a server that can answer so many."""
     refused = pressed.answers[429]
     sent = (pressed.good.count + refused.count) / pressed.wall_s
+    generator = pressed.cpu_s / pressed.wall_s / len(os.sched_getaffinity(0))
     return [
         Row(
             f"requests per second, for {pressed.wall_s:.0f} s, to a server that has too much to do",
@@ -77,7 +78,7 @@ def _kept_up(pressed: load.Load, can: float) -> list[Row]:
             f"at least {0.9 * _TIMES:g}",
         ),
         Row(
-            "answers per second then",
+            f"answers per second then (load generator: {100 * generator:.0f} % of the processors)",
             f"{pressed.per_s:.1f}",
             f"otherwise: {can:.1f}",
             pressed.per_s / can,

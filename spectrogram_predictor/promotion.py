@@ -270,29 +270,12 @@ class Promoter:
         return key
 
     async def _promote(self, key: str, registration: Registration) -> str | None:
+        """Promote a file, if it passes its trial; return its digest."""
         digest = registration.sha256
-        try:
-            format_ = await self._format(key)
-            inspected = await self._try(key, registration, format_)
-        except ModelNotFound:
+        tried = await self._tried(key, registration)
+        if tried is None:
             return None
-        except _REFUSALS as error:
-            await self._refuse(key, registration, error.message)
-            return None
-        except Damaged:
-            # It, or one of its goldens, which can be mended.
-            if await self._uploads.digest(self._backend.chunks(key)) == digest:
-                raise
-            await self._reject(key, digest, "it was damaged on its way into the storage: send it again")
-            return None
-        except SpectrogramPredictorError as error:
-            if _is_no_fault_of_the_file(error):
-                raise
-            self._trials[digest] = self._trials.get(digest, 0) + 1
-            if self._trials[digest] < MAX_TRIAL_LOADS:
-                raise
-            await self._refuse(key, registration, f"trying it failed {MAX_TRIAL_LOADS} times: {error.message}")
-            return None
+        format_, inspected = tried
         # A registration that comes now finds a model to try, or is the one that the next sweep goes by.
         async with self._terms_of(digest):
             if not await self._holds(registration):
@@ -307,6 +290,30 @@ class Promoter:
         if self._announce:
             self._announce(digest)
         return digest
+
+    async def _tried(self, key: str, registration: Registration) -> tuple[str, dict[str, Any]] | None:
+        """Return a file's format and what its trial told of it, or None if it did not pass, or is gone."""
+        digest = registration.sha256
+        try:
+            format_ = await self._format(key)
+            return format_, await self._try(key, registration, format_)
+        except ModelNotFound:
+            return None
+        except _REFUSALS as error:
+            await self._refuse(key, registration, error.message)
+        except Damaged:
+            # It, or one of its goldens, which can be mended.
+            if await self._uploads.digest(self._backend.chunks(key)) == digest:
+                raise
+            await self._reject(key, digest, "it was damaged on its way into the storage: send it again")
+        except SpectrogramPredictorError as error:
+            if _is_no_fault_of_the_file(error):
+                raise
+            self._trials[digest] = self._trials.get(digest, 0) + 1
+            if self._trials[digest] < MAX_TRIAL_LOADS:
+                raise
+            await self._refuse(key, registration, f"trying it failed {MAX_TRIAL_LOADS} times: {error.message}")
+        return None
 
     def _terms_of(self, digest: str) -> asyncio.Lock:
         """Return what is held while a model's registration must not change; a large one takes long to move."""

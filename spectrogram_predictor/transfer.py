@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urljoin
@@ -177,6 +178,52 @@ class Notes:
         return self._folder / f"{name}.json"
 
 
+@dataclass
+class _Upload:
+    """One file on its way, as far as this run knows.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    size : int
+        Its bytes.
+    sha256 : str
+        Its digest.
+    url : str or None
+        What it is called at the server, if it is there.
+    noted : bool
+        Another run has noted that, and this one has sent nothing yet.
+    unsure : bool
+        The server is to be asked how much is there.
+    offset : int
+        Bytes that are there.
+    lost : bool
+        The server had lost it once.
+    state : str
+        What the server says has become of it.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+    url: str | None
+    noted: bool
+    unsure: bool
+    offset: int = 0
+    lost: bool = False
+    state: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it is there."""
+        return self.url is not None and self.offset >= self.size
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.url, self.offset, self.unsure = None, 0, False
+
+
 class Transfer:
     """Send one file.
 
@@ -211,64 +258,74 @@ class Transfer:
         NoAnswer
             There was no progress for too long; another call, or another run, goes on.
         """
-        size = path.stat().st_size
-        url, offset, state = self._notes.get(sha256), 0, ""
-        noted = ask = url is not None
-        lost = False
-        while url is None or offset < size:
+        url = self._notes.get(sha256)
+        upload = _Upload(path, path.stat().st_size, sha256, url, noted=url is not None, unsure=url is not None)
+        while not upload.complete:
             try:
-                if url is None:
-                    url = self._begin(path.name, size, sha256)
-                    self._notes.set(sha256, url)
-                    if not lost:
-                        self._patience.renew()
-                elif ask:
-                    told = self._request("HEAD", url).headers
-                    state, reached = told.get("X-Model-State", ""), int(told["Upload-Offset"])
-                    if noted and (state == "rejected" or int(told.get("Upload-Length", size)) != size):
-                        # What another run sent did not help, or is another file.
-                        url, offset, ask = None, 0, False
-                        continue
-                    if reached > offset:
-                        self._patience.renew()
-                    offset, ask = reached, False
+                if upload.url is None:
+                    self._begin(upload)
+                elif upload.unsure:
+                    self._locate(upload, upload.url)
                 else:
-                    ask, noted = True, False
-                    told = self._append(url, path, offset, progress)
-                    state, offset = told.get("X-Model-State", ""), int(told["Upload-Offset"])
+                    self._append(upload, upload.url, progress)
             except Refused as error:
-                if ask and error.status in (404, 410):
-                    # It has expired, or was lost.
-                    url, offset, ask, lost = None, 0, False, True
-                    self._notes.drop(sha256)
-                elif error.code != "offset_mismatch":
-                    self._patience.pause(error)
-                    continue
-                self._patience.pause(NoAnswer(f"the server does not know where the upload is: {error}"))
+                self._patience.pause(self._taken(upload, error))
             except NoAnswer as error:
                 self._patience.pause(error)
-        if state == "promoted":
+        if upload.state == "promoted":
             # Until then, another run need not send it again.
             self._notes.drop(sha256)
         if progress:
-            progress(size, size)
+            progress(upload.size, upload.size)
 
-    def _begin(self, name: str, size: int, sha256: str) -> str:
-        values = {"sha256": sha256, "filename": name}
+    def _begin(self, upload: "_Upload") -> None:
+        values = {"sha256": upload.sha256, "filename": upload.path.name}
         metadata = ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items())
-        headers = {"Upload-Length": str(size), "Upload-Metadata": metadata, **self._bearer("POST", "/uploads")}
+        headers = {
+            "Upload-Length": str(upload.size),
+            "Upload-Metadata": metadata,
+            **self._bearer("POST", "/uploads"),
+        }
         location = self._request("POST", f"{self._server}/uploads", headers=headers).headers["Location"]
-        return urljoin(f"{self._server}/", location)
+        upload.url = urljoin(f"{self._server}/", location)
+        self._notes.set(upload.sha256, upload.url)
+        if not upload.lost:
+            self._patience.renew()
 
-    def _append(self, url: str, path: Path, offset: int, progress: Progress | None) -> httpx.Headers:
-        """Send all from an offset on, in one request; return the answer's headers."""
-        size = path.stat().st_size
+    def _locate(self, upload: "_Upload", url: str) -> None:
+        """Ask how much of it is there."""
+        told = self._request("HEAD", url).headers
+        upload.state, offset = told.get("X-Model-State", ""), int(told["Upload-Offset"])
+        other = int(told.get("Upload-Length", upload.size)) != upload.size
+        if upload.noted and (upload.state == "rejected" or other):
+            # What another run sent did not help, or is another file.
+            upload.forget()
+            return
+        if offset > upload.offset:
+            self._patience.renew()
+        upload.offset, upload.unsure = offset, False
+
+    def _append(self, upload: "_Upload", url: str, progress: Progress | None) -> None:
+        """Send all that is not there yet, in one request."""
+        upload.unsure, upload.noted = True, False
         headers = {
             "Content-Type": "application/offset+octet-stream",
-            "Content-Length": str(size - offset),
-            "Upload-Offset": str(offset),
+            "Content-Length": str(upload.size - upload.offset),
+            "Upload-Offset": str(upload.offset),
         }
-        return self._request("PATCH", url, headers=headers, content=_read(path, offset, size, progress)).headers
+        told = self._request("PATCH", url, headers=headers, content=_read(upload, progress)).headers
+        upload.state, upload.offset = told.get("X-Model-State", ""), int(told["Upload-Offset"])
+
+    def _taken(self, upload: "_Upload", error: Refused) -> ClientError:
+        """Return what a refusal means: the server's no, or only that it and we do not agree on what is there."""
+        if upload.unsure and error.status in (404, 410):
+            # It has expired, or was lost.
+            upload.forget()
+            upload.lost = True
+            self._notes.drop(upload.sha256)
+        elif error.code != "offset_mismatch":
+            return error
+        return NoAnswer(f"the server does not know where the upload is: {error}")
 
     def _request(
         self, method: str, url: str, headers: dict[str, str] | None = None, content: Any = None
@@ -280,14 +337,15 @@ class Transfer:
             raise NoAnswer(f"no answer from {url}: {error}") from error
 
 
-def _read(path: Path, offset: int, size: int, progress: Progress | None) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _read(upload: _Upload, progress: Progress | None) -> Iterator[bytes]:
+    offset = upload.offset
+    with upload.path.open("rb") as file:
         file.seek(offset)
-        while chunk := file.read(min(_CHUNK, size - offset)):
+        while chunk := file.read(min(_CHUNK, upload.size - offset)):
             yield chunk
             offset += len(chunk)
             if progress:
-                progress(offset, size)
+                progress(offset, upload.size)
 
 
 @contextmanager

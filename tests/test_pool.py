@@ -347,6 +347,11 @@ def opened(kind: str) -> int:
     return sum(kind in link for link in links)
 
 
+def begun() -> set[int]:
+    listed = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
+    return {int(child) for children in listed for child in children.split()}
+
+
 @pytest.mark.parametrize(
     ("what", "failing"),
     [
@@ -361,7 +366,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
 ) -> None:
     """No room for another process now is no reason to do without it for ever; nothing is left of the attempt."""
     kinds = ("socket:", "memfd:", "pipe:", "spectrogram-predictor-worker-")
-    before = {kind: opened(kind) for kind in kinds}
+    before, children = {kind: opened(kind) for kind in kinds}, begun() - set(pool.pids)
     with monkeypatch.context() as patched:
         patched.setattr(f"spectrogram_predictor.{what}", failing)
         killed = pool.pids
@@ -371,8 +376,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
     assert pool.submit(echo, 1).result(60) == 1
     wait_until(lambda: len(pool.pids) == 2)
     assert {kind: opened(kind) for kind in kinds} == before
-    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
-    assert not children.exists() or set(map(int, children.read_text().split())) <= set(pool.pids)
+    assert begun() - children == set(pool.pids)
     caplog.clear()
 
 
