@@ -85,6 +85,7 @@ def compare(folder: Path, certs: Path, count: int, rounds: int) -> list[Row]:
                     generator.append(loaded.cpu_s / count)
                     even.append(_ask(server, case, count, per_s=loaded.per_s / 2))
             theirs.append(_original(given, max(5, count // 20)))
+        floor = _bare(folder, certs, cases[-1], spent[cases[-1].name], count, rounds)
     us, them = statistics.median(ours), statistics.median(theirs)
     rows = [_beside_kernel(case, spent[case.name]) for case in cases]
     p50, p99 = (
@@ -93,6 +94,7 @@ def compare(folder: Path, certs: Path, count: int, rounds: int) -> list[Row]:
     )
     return [
         *rows,
+        floor,
         Row(
             f"predictions of a 30 s WAV per second, {CONCURRENCY} at a time, {WORKERS} workers "
             f"(load generator: {1000 * statistics.median(generator):.1f} ms of CPU each)",
@@ -148,6 +150,24 @@ def _beside_kernel(case: Case, spent: Sequence[tuple[float, float]]) -> Row:
         statistics.median(us / them for us, them in spent),
         case.target,
     )
+
+
+def _bare(
+    folder: Path, certs: Path, case: Case, spent: Sequence[tuple[float, float]], count: int, rounds: int
+) -> Row:
+    """Return what Tornado and TLS take of it: the same body, and an answer when the kernel would be done."""
+    found = []
+    kernel = statistics.median(seconds for _, seconds in spent)
+    with servers.bare(folder, certs, kernel) as server:
+        requests = load.Requests(f"{server.urls[0]}/", case.body, count, CONCURRENCY)
+        requests.send()
+        for _ in range(rounds):
+            before = server.cpu_s()
+            requests.send()
+            found.append((server.cpu_s() - before) / count)
+    us = statistics.median(found)
+    name = f"CPU of a bare handler of Tornado that takes {case.name} over TLS, and answers a constant [ms]"
+    return Row(name, f"{1000 * us:.1f}", f"the kernel that it has not: {1000 * kernel:.1f}", us / kernel, "")
 
 
 def _kernel(case: Case, count: int) -> float:

@@ -89,6 +89,14 @@ def ours(folder: Path, certs: Path, **settings: Any) -> Iterator[Process]:
 
 
 @contextmanager
+def bare(folder: Path, certs: Path, seconds: float) -> Iterator[Process]:
+    """Run a server that takes what it is sent and answers nothing of interest, so much later."""
+    command = [sys.executable, "-m", "benchmarks.bare", str(certs), str(seconds)]
+    with _run(command, 1, folder / "bare.log") as process:
+        yield process
+
+
+@contextmanager
 def multer(folder: Path, certs: Path, modules: Path) -> Iterator[Process]:
     """Run the Express/multer server; its address is [uploads]."""
     received = folder / "multer"
