@@ -337,7 +337,7 @@ class WorkerPool(Executor):
         """Start a worker that holds these models, however often it takes; None if the pool is closing."""
         while not self._closing.is_set():
             try:
-                worker = await asyncio.to_thread(WorkerProcess, self._initializer, self._settings, self._readable)
+                worker = await self._begin_process()
             except (OSError, RuntimeError) as error:
                 # There may be no room for another thread, which is a RuntimeError.
                 logger.error("worker %d cannot be started: %s", number, error)
@@ -360,6 +360,21 @@ class WorkerPool(Executor):
             finally:
                 self._starting.discard(worker)
         return None
+
+    async def _begin_process(self) -> WorkerProcess:
+        wanted = [True]
+
+        def begin() -> WorkerProcess:
+            if not wanted:
+                raise WorkerLost("nobody waits for it")
+            return WorkerProcess(self._initializer, self._settings, self._readable)
+
+        try:
+            return await asyncio.to_thread(begin)
+        except RuntimeError:
+            # If there was no room for a thread, another one will come to it later, all the same.
+            wanted.clear()
+            raise
 
     def _tell(self, missing: Sequence[str]) -> None:
         """Say once what workers' boxes lack on this machine."""

@@ -36,7 +36,11 @@ class Scratch:
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         # Held as long as this process lives: so others can tell that it does.
-        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            self._lock = os.open(self.path, os.O_RDONLY)
+        except OSError:
+            self.path.rmdir()
+            raise
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def used(self, pid: int) -> float:
@@ -68,7 +72,7 @@ class Scratch:
         if self._lock < 0:
             return
         try:
-            _remove(self.path)
+            _remove_all(self.path)
         except OSError as error:
             logger.warning("%s cannot be removed: %s", self.path, error)
         os.close(self._lock)
@@ -91,6 +95,14 @@ def _remove_unless_locked(path: Path) -> None:
         _remove(path)
     finally:
         os.close(folder)
+
+
+def _remove_all(top: Path) -> None:
+    try:
+        # Empty, if the worker could not be started: there may be no descriptor left to look with.
+        top.rmdir()
+    except OSError:
+        _remove(top)
 
 
 def _remove(top: Path) -> None:

@@ -160,8 +160,12 @@ class WorkerProcess:
         """End the process and let go of it; twice if need be."""
         self.interrupt()
         self._channel.close()
-        # The kernel takes its time to give the memory back.
-        await asyncio.to_thread(self._clean_up)
+        try:
+            # The kernel takes its time to give the memory back.
+            await asyncio.to_thread(self._clean_up)
+        except RuntimeError:
+            # There is no room for another thread.
+            self._clean_up()
         if self._statm is not None:
             os.close(self._statm)
             self._statm = None
@@ -204,8 +208,10 @@ def _make_channel() -> tuple[ServerEnd, list[int]]:
     with contextlib.ExitStack() as undo:
         ours, theirs = map(undo.enter_context, socket.socketpair())
         inbox = Inbox()
+        undo.callback(os.close, inbox.descriptor)
+        channel = ServerEnd(ours, inbox)
         undo.pop_all()
-    return ServerEnd(ours, inbox), [theirs.detach(), inbox.descriptor]
+    return channel, [theirs.detach(), inbox.descriptor]
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,8 +1,10 @@
 """The pool: real processes, real deaths."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
+import gc
 import os
 import signal
 import struct
@@ -181,7 +183,7 @@ def test_a_worker_that_does_not_read_is_replaced(pool: WorkerPool, caplog: pytes
             future.result(20)
     assert pool.submit(echo, 1).result(60) == 1
     assert not set(stopped) & set(pool.pids)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in stopped)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in stopped))
     caplog.clear()
 
 
@@ -200,9 +202,11 @@ def test_an_answer_does_not_wait_for_the_worker_to_be_gone(
     """The kernel takes its time to give back what it had, and its folder may be full."""
     removed = threading.Event()
     monkeypatch.setattr(Scratch, "remove", lambda self, remove=Scratch.remove: removed.wait() and remove(self))
-    with pytest.raises(TooSlow):
-        pool.submit(sleep, 600).result(20)
-    removed.set()
+    try:
+        with pytest.raises(TooSlow):
+            pool.submit(sleep, 600).result(20)
+    finally:
+        removed.set()
     assert pool.submit(echo, 1).result(60) == 1
     caplog.clear()
 
@@ -250,12 +254,12 @@ def start_alone(threads: int, cached_models: int, memory_bytes: int) -> Callable
     lock = os.open(os.environ["PYTHONPATH"].rpartition(os.pathsep)[2], os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     # Until the server has seen that the other one is gone.
-    time.sleep(0.3)
+    time.sleep(1.0)
     return HELD.copy
 
 
 def refuse_and_die() -> None:
-    threading.Timer(0.05, die).start()
+    threading.Timer(0.2, die).start()
     raise OutOfService("nowhere")
 
 
@@ -348,8 +352,12 @@ def opened(kind: str) -> int:
 
 
 def begun() -> set[int]:
-    listed = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
-    return {int(child) for children in listed for child in children.split()}
+    found = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        # The thread may have ended.
+        with contextlib.suppress(OSError):
+            found |= set(map(int, path.read_text().split()))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -365,6 +373,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
     what: str, failing: Any, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No room for another process now is no reason to do without it for ever; nothing is left of the attempt."""
+    gc.collect()
     kinds = ("socket:", "memfd:", "pipe:", "spectrogram-predictor-worker-")
     before, children = {kind: opened(kind) for kind in kinds}, begun() - set(pool.pids)
     with monkeypatch.context() as patched:
@@ -377,6 +386,30 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
     wait_until(lambda: len(pool.pids) == 2)
     assert {kind: opened(kind) for kind in kinds} == before
     assert begun() - children == set(pool.pids)
+    caplog.clear()
+
+
+def test_a_thread_that_comes_late_begins_no_process(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python keeps what it had no thread for, until there is one; by then another has been begun."""
+    kept: list[Callable[[], Any]] = []
+
+    def keep(function: Callable[[], Any]) -> NoReturn:
+        kept.append(function)
+        no_thread()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("spectrogram_predictor.pool.asyncio.to_thread", keep)
+        for pid in pool.pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: caplog.text.count("cannot be started") > 3)
+    assert pool.submit(echo, 1).result(60) == 1
+    late = [function for function in kept if function.__name__ == "begin"]
+    assert len(late) > 3
+    for function in late:
+        with pytest.raises(WorkerLost):
+            function()
     caplog.clear()
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -101,3 +102,23 @@ def holding(code: str) -> Iterator[int]:
         process.stdout.readline()
         yield process.pid
         process.communicate(b"\n")
+
+
+def test_nothing_is_left_where_no_file_can_be_opened(tmp_path: Path) -> None:
+    """Neither of one that cannot be made, nor of one that nobody has used."""
+    made = Scratch()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                opened.append(os.open("/dev/null", os.O_RDONLY))
+        with pytest.raises(OSError, match="Too many open files"):
+            Scratch()
+        made.remove()
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not list(tmp_path.iterdir())
