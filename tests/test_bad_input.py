@@ -1302,6 +1302,7 @@ def test_what_is_no_http_is_no_harm(server: Live, url: str, data: bytes) -> None
 
 def test_the_log_has_no_stack_trace_and_no_secret(server: Live, log_start: int) -> None:
     """After all of this the log is for people, and safe to show; this test comes last."""
+    refused(server.http.post(f"{server.url}/prediction", content=b"{}"), 401, "bad_signature")
     said = server.log[log_start:]
     assert "POST /prediction" in said
     assert "Traceback" not in said

@@ -248,7 +248,11 @@ class SignedUploadHandler(UploadHandler):
         """
         assert self._current
         self._signed.finish()
-        sha256 = await self._current.sha256()
         await super().close_file()
-        if await self.services.registry.get(sha256) is None:
-            await self.services.registry.register(Registration(sha256))
+
+    async def _identify(self, upload: Upload) -> None:
+        """Register it, now that the request is whole: its signature says who wants it."""
+        await super()._identify(upload)
+        if not upload.registered:
+            await self.services.registry.register(Registration(await upload.sha256()))
+            upload.registered = True
