@@ -154,9 +154,13 @@ def test_a_worker_whose_model_answers_otherwise_does_not_answer(live: Live, aske
         assert (answer.status_code, answer.json()["code"]) == (503, "out_of_service")
         assert "golden 1: largest difference 0.12" in answer.json()["msg"]
         assert answer.headers["Retry-After"]
-    errors = [line for line in live.log[began:].splitlines() if '"level": "error"' in line]
-    assert len(errors) == 1
-    assert digest in errors[0]
+
+    def errors() -> list[str]:
+        return [line for line in live.log[began:].splitlines() if '"level": "error"' in line]
+
+    # The worker says it, and what it says comes beside its answers.
+    assert len(wait_until(errors)) == 1
+    assert digest in errors()[0]
     assert live.post_signed("/registermodelhash", fields).status_code == 200
     assert stored(live, digest) == good
     assert live.post_signed("/prediction", question).json()["array"] == array
