@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import pickle
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -29,14 +28,13 @@ from spectrogram_predictor.errors import (
     SpectrogramPredictorError,
     WorkerLost,
 )
-from spectrogram_predictor.worker_process import WorkerProcess
+from spectrogram_predictor.worker_process import WorkerProcess, packed
 
 logger = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 1.0
 _RESTART_PAUSE_S = 1.0
 _MOST_REMEMBERED = 256
-_LARGE = 2**16
 
 
 class WorkerPool(Executor):
@@ -100,7 +98,7 @@ class WorkerPool(Executor):
         call, `TooSlow` if it took too long and was ended. A call that raises `OutOfService` is given to
         the other workers, before it is that.
         """
-        return self._put(Call(Future(), _pack((fn, args, kwargs))))
+        return self._put(Call(Future(), packed(fn, args, kwargs)))
 
     def submit_about(
         self,
@@ -128,7 +126,7 @@ class WorkerPool(Executor):
             The call takes as long as loading a model.
         """
         self._remember(model, load)
-        return self._put(Call(Future(), _pack((fn, args, {})), model, loads, check=check))
+        return self._put(Call(Future(), packed(fn, args), model, loads, check=check))
 
     def spread(self, model: str, load: tuple[Any, ...]) -> list[Future[Any]]:
         """Let every worker hold a model, one after the other."""
@@ -151,7 +149,7 @@ class WorkerPool(Executor):
             self._loads = {name: known for name, known in self._loads.items() if name in held}
         known, message = self._loads.get(model, (None, []))
         if known != load:
-            message = _pack((load[0], load[1:], {}))
+            message = packed(load[0], load[1:])
             self._loads[model] = load, message
         return message
 
@@ -337,7 +335,7 @@ class WorkerPool(Executor):
         """Start a worker that holds these models, however often it takes; None if the pool is closing."""
         while not self._closing.is_set():
             try:
-                worker = await self._begin_process()
+                worker = await WorkerProcess.begin(self._initializer, self._settings, self._readable)
             except (OSError, RuntimeError) as error:
                 # There may be no room for another thread, which is a RuntimeError.
                 logger.error("worker %d cannot be started: %s", number, error)
@@ -360,21 +358,6 @@ class WorkerPool(Executor):
             finally:
                 self._starting.discard(worker)
         return None
-
-    async def _begin_process(self) -> WorkerProcess:
-        wanted = [True]
-
-        def begin() -> WorkerProcess:
-            if not wanted:
-                raise WorkerLost("nobody waits for it")
-            return WorkerProcess(self._initializer, self._settings, self._readable)
-
-        try:
-            return await asyncio.to_thread(begin)
-        except RuntimeError:
-            # If there was no room for a thread, another one will come to it later, all the same.
-            wanted.clear()
-            raise
 
     def _tell(self, missing: Sequence[str]) -> None:
         """Say once what workers' boxes lack on this machine."""
@@ -408,13 +391,3 @@ def _copy(done: Future[Any], waiter: "asyncio.Future[Any]") -> None:
         waiter.set_exception(error)
     else:
         waiter.set_result(done.result())
-
-
-def _pack(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> list[Any]:
-    """Return a call as a pickle, and beside it, not copied, what is large: songs."""
-    fn, args, kwargs = call
-    large = tuple(
-        pickle.PickleBuffer(arg) if isinstance(arg, bytes) and len(arg) > _LARGE else arg for arg in args
-    )
-    beside: list[pickle.PickleBuffer] = []
-    return [pickle.dumps((fn, large, kwargs), protocol=5, buffer_callback=beside.append), *beside]

@@ -350,8 +350,7 @@ class Promoter:
 
     async def _try(self, key: str, registration: Registration, format_: str) -> dict[str, Any]:
         inspected = await self._inspect(key, registration, format_)
-        # The recipe's are checked with the recipe.
-        _check_labels(registration.labels, inspected["outputs"])
+        registration.check_labels(inspected["outputs"])
         return inspected
 
     async def _format(self, key: str) -> str:
@@ -397,9 +396,3 @@ def _is_no_fault_of_the_file(error: SpectrogramPredictorError) -> bool:
     """Tell whether it is time in a queue, the storage, or room on this machine."""
     in_queue = isinstance(error, DeadlineExceeded) and not isinstance(error, TooSlow)
     return in_queue or isinstance(error, StorageUnavailable | InsufficientStorage)
-
-
-def _check_labels(labels: Sequence[str], outputs: Sequence[Any]) -> None:
-    size = outputs[0]["shape"][-1] if outputs and outputs[0]["shape"] else None
-    if labels and size is not None and len(labels) != size:
-        raise Unprocessable(f"{len(labels)} labels were registered, but the model answers {size} numbers")

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from typing import Any, Self
 from spectrogram_predictor import fields as requested
 from spectrogram_predictor import golden
 from spectrogram_predictor import recipe as recipes
-from spectrogram_predictor.errors import BadRequest, Damaged
+from spectrogram_predictor.errors import BadRequest, Damaged, Unprocessable
 from spectrogram_predictor.golden import Golden
 from spectrogram_predictor.recipe import Recipe
 
@@ -70,6 +70,18 @@ class Registration:
     def names(self) -> tuple[str, ...]:
         """Names of the model's outputs in order, from wherever they are known."""
         return self.labels or (self.recipe.labels if self.recipe else ())
+
+    def check_labels(self, outputs: Sequence[Any]) -> None:
+        """Check that a model with these outputs answers as many numbers as there are labels; recipes check theirs.
+
+        Raises
+        ------
+        Unprocessable
+            There are more, or fewer.
+        """
+        size = outputs[0]["shape"][-1] if outputs and outputs[0]["shape"] else None
+        if self.labels and size is not None and len(self.labels) != size:
+            raise Unprocessable(f"{len(self.labels)} labels were registered, but the model answers {size} numbers")
 
     def to_json(self) -> bytes:
         """Return the stored form."""

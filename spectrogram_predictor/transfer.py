@@ -192,27 +192,29 @@ class _Upload:
         Its digest.
     url : str or None
         What it is called at the server, if it is there.
-    noted : bool
-        Another run has noted that, and this one has sent nothing yet.
-    unsure : bool
-        The server is to be asked how much is there.
     offset : int
         Bytes that are there.
     lost : bool
         The server had lost it once.
     state : str
         What the server says has become of it.
+    noted : bool
+        Another run has noted that, and this one has sent nothing yet.
+    unsure : bool
+        The server is to be asked how much is there.
     """
 
     path: Path
     size: int
     sha256: str
     url: str | None
-    noted: bool
-    unsure: bool
     offset: int = 0
     lost: bool = False
     state: str = ""
+
+    def __post_init__(self) -> None:
+        """Believe a note of another run's only once the server has been asked."""
+        self.noted = self.unsure = self.url is not None
 
     @property
     def complete(self) -> bool:
@@ -258,8 +260,7 @@ class Transfer:
         NoAnswer
             There was no progress for too long; another call, or another run, goes on.
         """
-        url = self._notes.get(sha256)
-        upload = _Upload(path, path.stat().st_size, sha256, url, noted=url is not None, unsure=url is not None)
+        upload = _Upload(path, path.stat().st_size, sha256, self._notes.get(sha256))
         while not upload.complete:
             try:
                 if upload.url is None:
@@ -269,7 +270,7 @@ class Transfer:
                 else:
                     self._append(upload, upload.url, progress)
             except Refused as error:
-                self._patience.pause(self._taken(upload, error))
+                self._patience.pause(self._meaning(upload, error))
             except NoAnswer as error:
                 self._patience.pause(error)
         if upload.state == "promoted":
@@ -316,7 +317,7 @@ class Transfer:
         told = self._request("PATCH", url, headers=headers, content=_read(upload, progress)).headers
         upload.state, upload.offset = told.get("X-Model-State", ""), int(told["Upload-Offset"])
 
-    def _taken(self, upload: "_Upload", error: Refused) -> ClientError:
+    def _meaning(self, upload: "_Upload", error: Refused) -> ClientError:
         """Return what a refusal means: the server's no, or only that it and we do not agree on what is there."""
         if upload.unsure and error.status in (404, 410):
             # It has expired, or was lost.

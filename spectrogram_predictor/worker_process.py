@@ -5,10 +5,11 @@ import contextlib
 import json
 import logging
 import os
+import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ _GROWN = 1.2
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MAX_TEXT = 2**14
 _AT_ONCE_BYTES = 2**16
+_LARGE_BYTES = 2**16
 _RAISED = (BadRequest, ModelNotFound, TooLarge, UnsupportedMedia, Unprocessable, Unavailable)
 """Errors of ours that come out of workers."""
 
@@ -83,6 +85,29 @@ class WorkerProcess:
         self.pid = self._process.pid
         self.held: tuple[str, ...] = ()
         self.resident_bytes = 0
+
+    @staticmethod
+    async def begin(initializer: str, settings: PredictionSettings, readable: Sequence[Path]) -> "WorkerProcess":
+        """Begin one, in a thread: that takes its time.
+
+        Raises
+        ------
+        OSError, RuntimeError
+            There is no room for another process, or for a thread.
+        """
+        wanted = [True]
+
+        def begin() -> WorkerProcess:
+            if not wanted:
+                raise WorkerLost("nobody waits for it")
+            return WorkerProcess(initializer, settings, readable)
+
+        try:
+            return await asyncio.to_thread(begin)
+        except RuntimeError:
+            # If there was no room for a thread, another one will come to it later, all the same.
+            wanted.clear()
+            raise
 
     def _begin(
         self, initializer: str, settings: PredictionSettings, readable: Sequence[Path], given: Sequence[int]
@@ -201,6 +226,15 @@ class WorkerProcess:
             raise _nonsense(error) from error
         except (EOFError, OSError) as error:
             raise WorkerLost("the worker process ended, please send it again") from error
+
+
+def packed(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] = {}) -> list[Any]:
+    """Return a call as a worker takes it: a pickle, and beside it, not copied, what is large: songs."""
+    large = tuple(
+        pickle.PickleBuffer(arg) if isinstance(arg, bytes) and len(arg) > _LARGE_BYTES else arg for arg in args
+    )
+    beside: list[pickle.PickleBuffer] = []
+    return [pickle.dumps((fn, large, kwargs), protocol=5, buffer_callback=beside.append), *beside]
 
 
 def _make_channel() -> tuple[ServerEnd, list[int]]:
