@@ -164,3 +164,4 @@ def test_a_worker_whose_model_answers_otherwise_does_not_answer(live: Live, aske
     assert live.post_signed("/registermodelhash", fields).status_code == 200
     assert stored(live, digest) == good
     assert live.post_signed("/prediction", question).json()["array"] == array
+    assert len(errors()) == 1

@@ -131,7 +131,8 @@ class UploadHandler(BaseHandler):
             raise BadRequest("the model is empty")
         self._current = None
 
-    async def _commit(self) -> None:
+    async def _commit(self) -> list[Upload]:
+        """Commit the files; return them."""
         self.take_body()
         try:
             self._parser.close()
@@ -139,10 +140,14 @@ class UploadHandler(BaseHandler):
             raise BadRequest("the multipart body is truncated") from error
         if not self._uploads:
             raise BadRequest(f"there is no field {FIELD}")
-        for upload in self._uploads:
+        uploads = self._uploads
+        for upload in uploads:
             await self._identify(upload)
-        for upload in self._uploads:
+        if self._uploads is not uploads:
+            raise BadRequest("the client has left")
+        for upload in uploads:
             await upload.commit()
+        return uploads
 
     async def _identify(self, upload: Upload) -> None:
         """See whether it is what it was announced as, and registered."""
@@ -217,8 +222,8 @@ class SignedUploadHandler(UploadHandler):
             It is not a model that can be served.
         """
         try:
-            await self._commit()
-            sha256 = await self._uploads[0].sha256()
+            [upload] = await self._commit()
+            sha256 = await upload.sha256()
         finally:
             await self._clean_up()
         await self.services.promoter.sweep(PROMOTION_PATIENCE_S)
@@ -253,6 +258,7 @@ class SignedUploadHandler(UploadHandler):
     async def _identify(self, upload: Upload) -> None:
         """Register it, now that the request is whole: its signature says who wants it."""
         await super()._identify(upload)
-        if not upload.registered:
-            await self.services.registry.register(Registration(await upload.sha256()))
-            upload.registered = True
+        sha256 = await upload.sha256()
+        if await self.services.registry.get(sha256) is None:
+            await self.services.registry.register(Registration(sha256))
+        upload.registered = True
